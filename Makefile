@@ -1,0 +1,2 @@
+protos:
+	python hatch_build.py

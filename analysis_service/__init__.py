@@ -1,0 +1,1 @@
+"""The analysis service: statistics, patterns, anomalies and chains."""

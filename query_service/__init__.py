@@ -1,0 +1,1 @@
+"""The query service: reads segments and answers questions about recorded events."""

@@ -1,0 +1,1 @@
+"""What all services and clients share."""

@@ -1,0 +1,1 @@
+"""Events as Arrow columns, and the way between protobuf bytes and columns."""

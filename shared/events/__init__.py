@@ -1,0 +1,1 @@
+"""Events: models, ids, standard types and the JSON document form."""

@@ -1,0 +1,1 @@
+"""The stream service: live streams, durable subscriptions and replay."""
