@@ -36,9 +36,10 @@ class StubsBuildHook(BuildHookInterface[Any]):
     """Makes the stubs before hatch collects files."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Generate the stubs."""
-        del version, build_data
+        """Generate the stubs, and put them into a wheel; an editable install finds them in build/stubs."""
         generate_stubs()
+        if version == "standard":
+            build_data["force_include"][str(STUBS / "eventlog")] = "eventlog"
 
 
 if __name__ == "__main__":
