@@ -13,7 +13,7 @@ import pyarrow as pa
 TIMESTAMP = pa.timestamp("ns", tz="UTC")
 TAGS = pa.list_(pa.field("item", pa.string(), nullable=False))
 
-_PRODUCED = [
+_PRODUCED: list[pa.Field] = [
     pa.field("timestamp", TIMESTAMP, nullable=False),
     pa.field("type", pa.string(), nullable=False),
     pa.field("source", pa.string(), nullable=False),

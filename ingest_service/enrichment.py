@@ -1,0 +1,279 @@
+"""From the bytes of log requests to columns that may be recorded: check, then complete.
+
+Works on all requests of a group commit at once, by column. A request is accepted or rejected whole,
+and never affects another: where one is wrong, its exception says which of its events and fields are,
+and the others go on.
+
+Invariants: every row of an accepted request satisfies all rules below; nothing of a payload is
+changed, not even its white space.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from ingest_service.payload_check import PAYLOAD_DEPTH_MAX, find_deep_payloads, find_invalid_payloads
+from shared.columns.schema import FRAME_SCHEMA, TIMESTAMP
+from shared.columns.wire import WireCodec, malformed_request
+from shared.errors import EventValidationException, FieldViolation
+from shared.log.types import Nanoseconds
+
+TYPE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}$"
+TEXT_BYTES_MAX = 255
+PAYLOAD_BYTES_MAX = 1024 * 1024
+TAGS_MAX = 64
+# What nanoseconds since the epoch in 64 bits can hold, in whole seconds.
+SECONDS_MIN, SECONDS_MAX = -9_223_372_036, 9_223_372_035
+_NANOS_PER_SECOND = 1_000_000_000
+# A rejected request names this many wrong fields and says how many more there are.
+VIOLATIONS_MAX = 20
+
+
+@dataclass(slots=True)
+class Proposed:
+    """Events ready to be recorded. Request i has rows offsets[i] to offsets[i + 1] of events (FRAME_SCHEMA)."""
+
+    events: pa.RecordBatch
+    offsets: list[int]
+    rejections: dict[int, EventValidationException] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Rows that break a rule: `field` below the event, and what is wrong."""
+
+    rows: list[int]
+    field: str
+    description: str
+
+
+class Enricher:
+    """Checks and completes events. One thread may use it."""
+
+    def __init__(self, codec: WireCodec, *, host: str, version: str) -> None:
+        self._codec = codec
+        self._host = host
+        self._version = version
+
+    def propose(self, requests: Sequence[bytes], recorded_at: Nanoseconds) -> Proposed:
+        """Check and complete the events of the requests. recorded_at is the timestamp of events without one."""
+        lists, malformed = self._parse(requests)
+        offsets = lists.offsets.to_pylist()
+        events = lists.flatten()
+        columns = _Columns(events)
+        wrong = [*columns.convert_structs(), *columns.find_wrong()]
+        proposed = Proposed(self._complete(columns, recorded_at), offsets)
+        proposed.rejections.update(malformed)
+        proposed.rejections.update(_rejections(wrong, offsets))
+        return proposed
+
+    def _parse(self, requests: Sequence[bytes]) -> tuple[pa.ListArray, dict[int, EventValidationException]]:
+        try:
+            return self._codec.parse_requests(requests), {}
+        except EventValidationException:
+            malformed = {i: malformed_request() for i, request in enumerate(requests) if not self._parses(request)}
+            # A malformed request stays in its place as an empty one, so that the others keep theirs.
+            sound = [b"" if i in malformed else request for i, request in enumerate(requests)]
+            return self._codec.parse_requests(sound), malformed
+
+    def _parses(self, request: bytes) -> bool:
+        try:
+            self._codec.parse_requests([request])
+        except EventValidationException:
+            return False
+        return True
+
+    def _complete(self, columns: "_Columns", recorded_at: Nanoseconds) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(
+            [
+                pc.fill_null(columns.timestamp, pa.scalar(recorded_at, TIMESTAMP)),
+                columns.type,
+                _or_default(columns.source, "unknown"),
+                _or_null(columns.correlation_id),
+                pc.fill_null(columns.payload, "{}"),
+                _or_default(columns.host, self._host),
+                _or_default(columns.version, self._version),
+                _or_null(columns.user),
+                _or_null(columns.session_id),
+                columns.tags,
+            ],
+            schema=FRAME_SCHEMA,
+        )
+
+
+class _Columns:
+    """The columns of proposed events as they were sent."""
+
+    def __init__(self, events: pa.StructArray) -> None:
+        self.type: pa.StringArray = events.field("type")
+        self.source: pa.StringArray = events.field("source")
+        self.correlation_id: pa.StringArray = events.field("correlation_id")
+        self.payload: pa.StringArray = events.field("payload_json")
+        self._struct: pa.BinaryArray = events.field("payload")
+        self._seconds, self._nanos = events.field("timestamp").flatten()
+        metadata = events.field("metadata").flatten()
+        self.host, self.version, self.user, self.session_id, tags = metadata
+        self.tags: pa.ListArray = _fill_empty_lists(tags)
+        self.timestamp = pa.nulls(len(events), TIMESTAMP)
+
+    def convert_structs(self) -> Iterator[_Wrong]:
+        """Turn payloads typed as structures into JSON text; the slow path, taken only where there are any."""
+        if self._struct.null_count == len(self._struct):
+            return
+        both = pc.and_(pc.is_valid(self._struct), pc.is_valid(self.payload))
+        yield _Wrong(_rows(both), "payload", "payload and payload_json are both set: send one of them")
+        texts = self.payload.to_pylist()
+        failed = []
+        for row, data in enumerate(self._struct.to_pylist()):
+            if data is not None and texts[row] is None:
+                texts[row] = _struct_text(data)
+                if texts[row] is None:
+                    failed.append(row)
+        self.payload = pa.array(texts, pa.string())
+        yield _Wrong(failed, "payload", "the structure is malformed, or holds a number that is not finite")
+
+    def find_wrong(self) -> Iterator[_Wrong]:
+        """Apply every rule, each to all rows."""
+        yield from self._wrong_types()
+        named = (
+            ("source", self.source),
+            ("correlation_id", self.correlation_id),
+            ("metadata.host", self.host),
+            ("metadata.version", self.version),
+            ("metadata.user", self.user),
+            ("metadata.session_id", self.session_id),
+        )
+        for name, column in named:
+            yield _Wrong(_longer_than(column, TEXT_BYTES_MAX), name, f"is longer than {TEXT_BYTES_MAX} bytes")
+        yield from self._wrong_tags()
+        yield from self._wrong_timestamps()
+        yield from self._wrong_payloads()
+
+    def _wrong_types(self) -> Iterator[_Wrong]:
+        encoded = self.type.dictionary_encode()
+        good = pc.match_substring_regex(encoded.dictionary, TYPE_PATTERN)
+        if pc.all(good, min_count=0).as_py() is not False:
+            return
+        bad_codes = pa.array(_rows(pc.invert(good)), pa.int32())
+        rows = _rows(pc.is_in(encoded.indices, value_set=bad_codes))
+        yield _Wrong(rows, "type", "must be 1 to 200 of A-Z a-z 0-9 _ . : / - and begin with a letter, digit or _")
+
+    def _wrong_tags(self) -> Iterator[_Wrong]:
+        yield _Wrong(_rows(pc.greater(pc.list_value_length(self.tags), TAGS_MAX)), "metadata.tags", "has over 64 tags")
+        lengths = pc.binary_length(self.tags.values)
+        out_of_range = pc.or_(pc.less(lengths, 1), pc.greater(lengths, TEXT_BYTES_MAX))
+        rows = pc.list_parent_indices(self.tags).filter(out_of_range).unique().to_pylist()
+        yield _Wrong(rows, "metadata.tags", f"has a tag that is empty or longer than {TEXT_BYTES_MAX} bytes")
+
+    def _wrong_timestamps(self) -> Iterator[_Wrong]:
+        if self._seconds.null_count == len(self._seconds):
+            return
+        seconds_wrong = pc.or_(pc.less(self._seconds, SECONDS_MIN), pc.greater(self._seconds, SECONDS_MAX))
+        nanos_wrong = pc.or_(pc.less(self._nanos, 0), pc.greater_equal(self._nanos, _NANOS_PER_SECOND))
+        wrong = pc.fill_null(pc.or_(seconds_wrong, nanos_wrong), fill_value=False)
+        rows = _rows(wrong)
+        seconds = pc.if_else(wrong, pa.scalar(0, pa.int64()), self._seconds) if rows else self._seconds
+        nanos = pc.if_else(wrong, pa.scalar(0, pa.int32()), self._nanos) if rows else self._nanos
+        self.timestamp = pc.add(pc.multiply(seconds, _NANOS_PER_SECOND), nanos.cast(pa.int64())).cast(TIMESTAMP)
+        yield _Wrong(rows, "timestamp", "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
+
+    def _wrong_payloads(self) -> Iterator[_Wrong]:
+        too_long = _longer_than(self.payload, PAYLOAD_BYTES_MAX)
+        yield _Wrong(too_long, "payload_json", f"is longer than {PAYLOAD_BYTES_MAX} bytes: send large content by reference")
+        if too_long:
+            # What is refused already is not worth parsing.
+            self.payload = pc.if_else(_mask(too_long, len(self.payload)), "{}", self.payload)
+        deep = find_deep_payloads(self.payload)
+        yield _Wrong(deep, "payload_json", f"is nested deeper than {PAYLOAD_DEPTH_MAX} levels")
+        if deep:
+            self.payload = pc.if_else(_mask(deep, len(self.payload)), "{}", self.payload)
+        for row, description in find_invalid_payloads(self.payload):
+            yield _Wrong([row], "payload_json", description)
+
+
+def _rejections(wrong: Sequence[_Wrong], offsets: list[int]) -> dict[int, EventValidationException]:
+    """One exception a request that has wrong rows."""
+    by_row = sorted((row, rule.field, rule.description) for rule in wrong for row in rule.rows)
+    rejections: dict[int, EventValidationException] = {}
+    at = 0
+    for request in range(len(offsets) - 1):
+        found = []
+        while at < len(by_row) and by_row[at][0] < offsets[request + 1]:
+            row, name, description = by_row[at]
+            found.append(FieldViolation(f"events[{row - offsets[request]}].{name}", description))
+            at += 1
+        if found:
+            rejections[request] = _invalid_events(found)
+    return rejections
+
+
+def _invalid_events(found: list[FieldViolation]) -> EventValidationException:
+    more = len(found) - VIOLATIONS_MAX
+    first = found[0]
+    return EventValidationException(
+        f"nothing was logged: {first.field} {first.description}"
+        + (f" (and {len(found) - 1} more wrong fields)" if len(found) > 1 else ""),
+        violations=found[:VIOLATIONS_MAX],
+        violations_left_out=max(more, 0),
+    )
+
+
+def _struct_text(data: bytes) -> str | None:
+    try:
+        document = MessageToDict(Struct.FromString(data))
+        # JSON has no integers of its own in a Struct: what is whole is written as an integer.
+        return orjson.dumps(_whole_numbers(document)).decode()
+    except Exception:  # noqa: BLE001 — whatever protobuf or orjson refuse is the caller's malformed structure
+        return None
+
+
+def _whole_numbers(value: object) -> object:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return value
+
+
+def _rows(mask: pa.BooleanArray) -> list[int]:
+    if not pc.any(mask, min_count=0).as_py():
+        return []
+    return pc.indices_nonzero(mask).to_pylist()
+
+
+def _mask(rows: list[int], count: int) -> pa.BooleanArray:
+    wanted = set(rows)
+    return pa.array([row in wanted for row in range(count)], pa.bool_())
+
+
+def _longer_than(column: pa.StringArray, bytes_max: int) -> list[int]:
+    lengths = pc.binary_length(column)
+    longest = pc.max(lengths).as_py()
+    return _rows(pc.greater(lengths, bytes_max)) if longest is not None and longest > bytes_max else []
+
+
+def _or_default(column: pa.StringArray, default: str) -> pa.StringArray:
+    filled = pc.fill_null(column, default) if column.null_count else column
+    empty = pc.equal(pc.binary_length(filled), 0)
+    return pc.if_else(empty, default, filled) if pc.any(empty, min_count=0).as_py() else filled
+
+
+def _or_null(column: pa.StringArray) -> pa.StringArray:
+    empty = pc.equal(pc.binary_length(column), 0)
+    if not pc.any(empty, min_count=0).as_py():
+        return column
+    return pc.if_else(empty, pa.scalar(None, pa.string()), column)
+
+
+def _fill_empty_lists(lists: pa.ListArray) -> pa.ListArray:
+    wanted = FRAME_SCHEMA.field("tags").type
+    if lists.null_count:
+        lists = pc.fill_null(lists, pa.scalar([], lists.type))
+    return lists if lists.type == wanted else lists.cast(wanted)

@@ -1,0 +1,153 @@
+"""From a group of waiting requests to one frame: who is in it, at which positions.
+
+Invariants: positions are given in the order in which requests came, without a gap, and only to a
+frame that was encoded; a request is in one frame, whole, or in none; what one request does wrong
+changes nothing for the others.
+
+Not safe for several threads; the preparing thread owns it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from ingest_service.enrichment import Enricher, Proposed
+from ingest_service.pending import Acknowledgement, Outcome, PendingFrame, PendingRequest
+from ingest_service.request_memory import RequestMemory
+from shared.clock import Clock
+from shared.errors import EventException, EventStorageException, EventValidationException
+from shared.log.frame import Frame, RequestMark, encode_frame
+from shared.log.recovery import RememberedRequest
+from shared.log.types import Nanoseconds, Position, PositionRange
+
+
+@dataclass(slots=True)
+class Built:
+    """What became of a group: a frame unless nothing is to be logged, refusals, and repeats of known requests."""
+
+    frame: PendingFrame | None = None
+    refused: list[Outcome] = field(default_factory=list)
+    repeated: list[tuple[PendingRequest, Acknowledgement]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Placement:
+    """Requests placed so far in the frame being built."""
+
+    next_position: Position
+    rows: list[tuple[int, int]] = field(default_factory=list)
+    waiting: list[tuple[PendingRequest, Acknowledgement]] = field(default_factory=list)
+    named: dict[str, tuple[PositionRange, RequestMark]] = field(default_factory=dict)
+    row: int = 0
+
+
+class FrameBuilder:
+    """Gives positions to requests."""
+
+    def __init__(
+        self, enricher: Enricher, memory: RequestMemory, clock: Clock, *, last_position: Position, recorded_at: Nanoseconds
+    ) -> None:
+        """Continue after last_position, whose event was recorded at recorded_at."""
+        self._enricher = enricher
+        self._memory = memory
+        self._clock = clock
+        self.last_position = last_position
+        self._recorded_at = recorded_at
+
+    def build(self, requests: Sequence[PendingRequest]) -> Built:
+        """Build one frame of the requests. Raises only on a bug, and then nothing has changed."""
+        recorded_at = Nanoseconds(max(self._clock.now_ns(), self._recorded_at))
+        proposed = self._enricher.propose([request.body for request in requests], recorded_at)
+        built = Built()
+        placement = _Placement(Position(self.last_position + 1))
+        failed_streams = {id(r.stream) for r in requests if r.stream is not None and r.stream.failed}
+        for index, request in enumerate(requests):
+            try:
+                if id(request.stream) in failed_streams:
+                    raise _after_refused()
+                self._place(index, request, proposed, placement, built, recorded_at)
+            except EventException as error:
+                built.refused.append((request, error))
+                if request.stream is not None:
+                    failed_streams.add(id(request.stream))
+        if placement.waiting:
+            built.frame = self._encode(proposed, placement, recorded_at)
+            self._recorded_at = recorded_at
+            self.last_position = Position(placement.next_position - 1)
+            self._remember(placement, recorded_at)
+        for request, _ in built.refused:
+            if request.stream is not None:
+                request.stream.failed = True
+        return built
+
+    def _place(
+        self,
+        index: int,
+        request: PendingRequest,
+        proposed: Proposed,
+        placement: _Placement,
+        built: Built,
+        recorded_at: Nanoseconds,
+    ) -> None:
+        if rejection := proposed.rejections.get(index):
+            raise rejection
+        start, end = proposed.offsets[index], proposed.offsets[index + 1]
+        assert end - start == request.head.count
+        request_id = request.head.request_id
+        if request_id and (known := self._find(request_id, end - start, placement, recorded_at)):
+            positions, first_recorded_at = known
+            built.repeated.append((request, Acknowledgement(positions, first_recorded_at, request.durable, duplicate=True)))
+            return
+        expected = request.head.expected_last_position
+        if expected is not None and expected != placement.next_position - 1:
+            raise _position_mismatch(expected, placement.next_position - 1)
+        positions = PositionRange(placement.next_position, Position(placement.next_position + end - start - 1))
+        if request_id:
+            placement.named[request_id] = (positions, RequestMark(request_id, placement.row, end - start))
+        placement.rows.append((start, end))
+        placement.row += end - start
+        placement.next_position = Position(positions.last + 1)
+        placement.waiting.append((request, Acknowledgement(positions, recorded_at, request.durable)))
+
+    def _find(
+        self, request_id: str, count: int, placement: _Placement, recorded_at: Nanoseconds
+    ) -> tuple[PositionRange, Nanoseconds] | None:
+        if (earlier := placement.named.get(request_id)) and earlier[1].count == count:
+            return earlier[0], recorded_at
+        return self._memory.find(request_id, count)
+
+    def _encode(self, proposed: Proposed, placement: _Placement, recorded_at: Nanoseconds) -> PendingFrame:
+        events = proposed.events
+        if placement.row != events.num_rows:
+            events = _select(events, placement.rows)
+        marks = tuple(mark for _, mark in placement.named.values())
+        encoded = encode_frame(Frame(Position(self.last_position + 1), recorded_at, events, marks))
+        return PendingFrame(encoded, sum(request.cost for request, _ in placement.waiting), placement.waiting)
+
+    def _remember(self, placement: _Placement, recorded_at: Nanoseconds) -> None:
+        self._memory.remember(
+            RememberedRequest(request_id, positions.first, mark.count, recorded_at)
+            for request_id, (positions, mark) in placement.named.items()
+        )
+        self._memory.forget_expired(recorded_at)
+
+
+def _select(events: pa.RecordBatch, rows: list[tuple[int, int]]) -> pa.RecordBatch:
+    pieces = [events.slice(start, end - start) for start, end in rows]
+    return pa.Table.from_batches(pieces).combine_chunks().to_batches()[0]
+
+
+def _position_mismatch(expected: int, last: int) -> EventStorageException:
+    return EventStorageException(
+        f"the log's last position is {last}, not {expected} as expected: read what was logged since, then decide",
+        reason="EXPECTED_POSITION_MISMATCH",
+        last_position=last,
+    )
+
+
+def _after_refused() -> EventValidationException:
+    return EventValidationException(
+        "not logged, because an earlier batch of the same stream was refused: open a new stream",
+        reason="INVALID_EVENT",
+    )

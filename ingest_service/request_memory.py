@@ -1,0 +1,63 @@
+"""Which named requests were logged, so that a repeated one is answered and not logged again.
+
+Remembers at most `requests_max` requests, each for at least `horizon` unless the maximum forces the
+oldest out. What is remembered is also on disk: in the frames of unsealed segments and in the
+.requests files beside sealed ones; a restart reads it back.
+
+Not safe for several threads; the preparing thread owns it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from shared.errors import EventValidationException
+from shared.log.recovery import RememberedRequest
+from shared.log.types import Nanoseconds, Position, PositionRange
+
+
+class RequestMemory:
+    """Request ids and the positions they were given."""
+
+    def __init__(self, *, requests_max: int, horizon_ns: int) -> None:
+        self._requests_max = requests_max
+        self._horizon_ns = horizon_ns
+        self._known: OrderedDict[str, tuple[Position, int, Nanoseconds]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def remember(self, requests: Iterable[RememberedRequest]) -> None:
+        """Add requests, oldest first. A request id that is known already keeps its first positions."""
+        for request in requests:
+            if request.request_id not in self._known:
+                self._known[request.request_id] = (request.first_position, request.count, request.recorded_at)
+        while len(self._known) > self._requests_max:
+            self._known.popitem(last=False)
+
+    def forget_expired(self, now: Nanoseconds) -> None:
+        """Drop what lies beyond the horizon."""
+        oldest_kept = now - self._horizon_ns
+        while self._known:
+            request_id = next(iter(self._known))
+            if self._known[request_id][2] >= oldest_kept:
+                return
+            del self._known[request_id]
+
+    def find(self, request_id: str, count: int) -> tuple[PositionRange, Nanoseconds] | None:
+        """Positions first given to a request id and when; None if it is new.
+
+        Raises EventValidationException (REQUEST_ID_REUSED) if it named another number of events.
+        """
+        known = self._known.get(request_id)
+        if known is None:
+            return None
+        first, first_count, recorded_at = known
+        if first_count != count:
+            raise EventValidationException(
+                f"request id {request_id!r} was used before for {first_count} events and now comes with {count}: "
+                "give every request an id of its own",
+                reason="REQUEST_ID_REUSED",
+                first_position=first,
+                count=first_count,
+            )
+        return PositionRange(first, Position(first + first_count - 1)), recorded_at

@@ -1,0 +1,200 @@
+"""IngestService over gRPC: bytes in, acknowledgements out. Holds no rules of its own.
+
+Requests stay bytes: all that is read of one here is its head.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+from eventlog.v1 import ingest_service_pb2 as pb
+from shared.events.ids import format_event_id
+from shared.rpc.service import raw_request, raw_response
+
+from ingest_service.group_commit import GroupCommit, unavailable
+from ingest_service.metrics import IngestMetrics
+from ingest_service.pending import Acknowledgement, PendingRequest, StreamOrder
+from shared.clock import Clock
+from shared.columns.wire import WireCodec
+from shared.errors import BufferFull, EventValidationException, FieldViolation
+from shared.log.types import Nanoseconds
+
+REQUEST_ID_BYTES_MAX = 128
+# A stream reads on while this many of its batches wait; then it waits too, and so does the sender.
+STREAM_BATCHES_MAX = 64
+# The answer must reach the client before its deadline does.
+_DEADLINE_MARGIN_S = 0.1
+_WAIT_MAX_S = 60.0
+
+
+class IngestServicer:
+    """Logs events."""
+
+    def __init__(
+        self,
+        commit: GroupCommit,
+        codec: WireCodec,
+        metrics: IngestMetrics,
+        clock: Clock,
+        *,
+        log_id: str,
+        batch_events_max: int,
+        batch_bytes_max: int,
+    ) -> None:
+        self._commit = commit
+        self._codec = codec
+        self._metrics = metrics
+        self._clock = clock
+        self._log_id = log_id
+        self._batch_events_max = batch_events_max
+        self._batch_bytes_max = batch_bytes_max
+
+    @raw_request
+    @raw_response
+    async def log(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """Log one event. The request's bytes are those of a batch of one."""
+        pending = self._pending(request)
+        if pending.head.count != 1:
+            raise _invalid("event", "must be set, once")
+        try:
+            ack = await self._acknowledged(pending, context)
+        except EventValidationException as error:
+            raise _about_one_event(error) from None
+        answer = pb.LogResponse(
+            event_id=format_event_id(self._log_id, ack.positions.first),
+            position=ack.positions.first,
+            durability=_durability(ack),
+            duplicate=ack.duplicate,
+        )
+        answer.recorded_at.FromNanoseconds(ack.recorded_at)
+        return answer.SerializeToString()
+
+    @raw_request
+    @raw_response
+    async def log_batch(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """Log a batch, whole or not at all."""
+        return self._batch_answer(await self._acknowledged(self._pending(request), context))
+
+    @raw_request
+    @raw_response
+    async def log_stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        """Log batches as they come; answer each, in order."""
+        del context
+        waiting: asyncio.Queue[PendingRequest | Exception | None] = asyncio.Queue(STREAM_BATCHES_MAX)
+        reader = asyncio.ensure_future(self._read_stream(requests, waiting))
+        try:
+            while (pending := await waiting.get()) is not None:
+                if isinstance(pending, Exception):
+                    raise pending
+                yield self._batch_answer(await pending.answer)
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            _abandon(waiting)
+
+    async def flush(self, request: pb.FlushRequest, context: grpc.aio.ServicerContext) -> pb.FlushResponse:
+        """Wait until everything accepted so far is synced."""
+        del request
+        try:
+            position = await asyncio.wait_for(self._commit.flush(), _patience_s(context))
+        except TimeoutError:
+            raise unavailable(self._commit.status().storage_error) from None
+        return pb.FlushResponse(committed_position=position)
+
+    async def _read_stream(
+        self, requests: AsyncIterator[bytes], waiting: "asyncio.Queue[PendingRequest | Exception | None]"
+    ) -> None:
+        order = StreamOrder()
+        try:
+            async for request in requests:
+                pending = self._pending(request)
+                pending.stream = order
+                await self._submit_when_room(pending)
+                await waiting.put(pending)
+        except Exception as error:  # noqa: BLE001 — the stream answers what came before, then ends with it
+            await waiting.put(error)
+        else:
+            await waiting.put(None)
+
+    async def _submit_when_room(self, pending: PendingRequest) -> None:
+        while True:
+            try:
+                return self._commit.submit(pending)
+            except BufferFull:
+                await self._commit.wait_for_room()
+
+    async def _acknowledged(self, pending: PendingRequest, context: grpc.aio.ServicerContext) -> Acknowledgement:
+        started_s = self._clock.monotonic_s()
+        self._commit.submit(pending)
+        try:
+            ack = await asyncio.wait_for(pending.answer, _patience_s(context))
+        except TimeoutError:
+            raise unavailable(self._commit.status().storage_error) from None
+        finally:
+            pending.abandoned = True
+        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - started_s)
+        return ack
+
+    def _pending(self, request: bytes) -> PendingRequest:
+        head = self._codec.read_head(request)
+        if len(request) > self._batch_bytes_max or head.count > self._batch_events_max:
+            raise EventValidationException(
+                f"the request holds {head.count} events in {len(request)} bytes; at most {self._batch_events_max} "
+                f"events in {self._batch_bytes_max} bytes may be logged together: send several batches",
+                reason="BATCH_TOO_LARGE",
+            )
+        if head.count == 0:
+            raise _invalid("events", "is empty: send at least one event")
+        if len(head.request_id.encode()) > REQUEST_ID_BYTES_MAX:
+            raise _invalid("request_id", f"is longer than {REQUEST_ID_BYTES_MAX} bytes")
+        if head.durability not in pb.Durability.values():
+            raise _invalid("durability", f"has the unknown value {head.durability}")
+        durable = head.durability != pb.DURABILITY_BUFFERED
+        return PendingRequest(request, head, durable, asyncio.get_running_loop().create_future())
+
+    def _batch_answer(self, ack: Acknowledgement) -> bytes:
+        answer = pb.LogBatchResponse(
+            first_position=ack.positions.first,
+            count=ack.positions.count,
+            first_event_id=format_event_id(self._log_id, ack.positions.first),
+            last_event_id=format_event_id(self._log_id, ack.positions.last),
+            durability=_durability(ack),
+            duplicate=ack.duplicate,
+        )
+        answer.recorded_at.FromNanoseconds(Nanoseconds(ack.recorded_at))
+        return answer.SerializeToString()
+
+
+def _durability(ack: Acknowledgement) -> pb.Durability:
+    return pb.DURABILITY_DURABLE if ack.durable else pb.DURABILITY_BUFFERED
+
+
+def _patience_s(context: grpc.aio.ServicerContext) -> float:
+    remaining = context.time_remaining()
+    if remaining is None:
+        return _WAIT_MAX_S
+    return max(remaining - _DEADLINE_MARGIN_S, remaining / 2)
+
+
+def _invalid(field: str, description: str) -> EventValidationException:
+    return EventValidationException(
+        f"{field} {description}", violations=[FieldViolation(field, description)], reason="INVALID_FIELD"
+    )
+
+
+def _about_one_event(error: EventValidationException) -> EventValidationException:
+    """The same error, naming the field as the request of Log does."""
+    violations = [FieldViolation(v.field.replace("events[0]", "event", 1), v.description) for v in error.violations]
+    message = str(error).replace("events[0]", "event", 1)
+    return EventValidationException(message, violations=violations, reason=error.reason, **error.metadata)
+
+
+def _abandon(waiting: "asyncio.Queue[PendingRequest | Exception | None]") -> None:
+    while not waiting.empty():
+        pending = waiting.get_nowait()
+        if isinstance(pending, PendingRequest):
+            pending.abandoned = True
+            # Nobody asks for this answer any more; that is not an error of the loop's.
+            pending.answer.cancel()

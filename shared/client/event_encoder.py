@@ -1,0 +1,187 @@
+"""A caller's event to the bytes of a request: time, host, version and correlation are filled in here.
+
+An event that the ingest service would certainly refuse is refused at once, in the caller's thread, where the
+fault is: by type, text lengths and payload. The service checks everything again.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eventlog.v1 import event_pb2, ingest_service_pb2
+from shared.client.call_fields import EventFields
+from shared.client.correlation import current_correlation_id
+from shared.client.options import LoggerOptions
+from shared.client.payload_json import encode_payload
+from shared.clock import Clock
+from shared.errors import EventValidationException, FieldViolation
+from shared.events import Event
+from shared.log.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MIB
+
+TEXT_BYTES_MAX = 255
+TAGS_MAX = 64
+PAYLOAD_BYTES_MAX = 1 * MIB
+
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}")
+_FIELD_NAMES = EventFields.__optional_keys__
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where an event says it comes from; None leaves the logger's default."""
+
+    source: str | None
+    correlation_id: str | None
+    timestamp: dt.datetime | None
+    user: str | None
+    session_id: str | None
+    tags: Sequence[str]
+    host: str | None = None
+    version: str | None = None
+
+
+class EventEncoder:
+    """Makes the encoded `events` field of a LogBatchRequest."""
+
+    def __init__(self, options: LoggerOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+
+    def encode_one(
+        self,
+        event_type: str,
+        payload: Mapping[str, Any],
+        source: str | None,
+        correlation_id: str | None,
+        fields: EventFields,
+    ) -> bytes:
+        """One event. Raises EventValidationException."""
+        if unknown := fields.keys() - _FIELD_NAMES:
+            raise TypeError(f"unknown keyword {min(unknown)!r}; there are {', '.join(sorted(_FIELD_NAMES))}")
+        origin = _Origin(
+            source=source,
+            correlation_id=correlation_id,
+            timestamp=fields.get("timestamp"),
+            user=fields.get("user"),
+            session_id=fields.get("session_id"),
+            tags=fields.get("tags", ()),
+        )
+        request = ingest_service_pb2.LogBatchRequest()
+        self._fill(request.events.add(), event_type, payload, origin)
+        return request.SerializeToString()
+
+    def encode_batch(self, events: Sequence[Event], correlation_id: str | None = None) -> bytes:
+        """Several events; correlation_id is for those without one of their own.
+
+        Raises EventValidationException, also where they are too many or too large for one request.
+        """
+        if len(events) > BATCH_EVENTS_MAX:
+            raise _too_large(f"{len(events)} events; at most {BATCH_EVENTS_MAX} fit")
+        request = ingest_service_pb2.LogBatchRequest()
+        for index, event in enumerate(events):
+            try:
+                self._fill(request.events.add(), event.type, event.payload, _origin_of(event, correlation_id))
+            except EventValidationException as error:
+                raise _at_index(index, error) from error
+        # The request's own fields come on top, so leave them some room.
+        if request.ByteSize() > BATCH_BYTES_MAX - 1024:
+            raise _too_large(f"{request.ByteSize()} bytes; at most {BATCH_BYTES_MAX - 1024} fit")
+        return request.SerializeToString()
+
+    def _fill(
+        self, event: event_pb2.NewEvent, event_type: str, payload: Mapping[str, Any], origin: _Origin
+    ) -> None:
+        if not isinstance(event_type, str) or not _TYPE.fullmatch(event_type):
+            raise _invalid(
+                "type",
+                f"is {event_type!r}; write 1 to 200 of A-Z a-z 0-9 _ . : / - beginning with a letter or digit",
+            )
+        event.type = event_type
+        event.payload_json = encode_payload(payload)
+        if (
+            len(event.payload_json) > PAYLOAD_BYTES_MAX
+            or len(event.payload_json.encode()) > PAYLOAD_BYTES_MAX
+        ):
+            raise _invalid("payload", f"is larger than {PAYLOAD_BYTES_MAX} bytes of JSON; store it elsewhere")
+        options = self._options
+        _set_text(event, "source", origin.source if origin.source is not None else options.source)
+        correlation_id = origin.correlation_id or current_correlation_id()
+        _set_text(event, "correlation_id", correlation_id)
+        self._fill_timestamp(event, origin.timestamp)
+        metadata = event.metadata
+        _set_text(metadata, "host", origin.host or options.host)
+        _set_text(metadata, "version", origin.version or options.version)
+        _set_text(metadata, "user", origin.user or options.user)
+        _set_text(metadata, "session_id", origin.session_id or options.session_id)
+        self._fill_tags(metadata, origin.tags)
+
+    def _fill_timestamp(self, event: event_pb2.NewEvent, timestamp: dt.datetime | None) -> None:
+        if timestamp is None:
+            now_ns = self._clock.now_ns()
+            event.timestamp.seconds, event.timestamp.nanos = divmod(now_ns, 1_000_000_000)
+            return
+        aware = timestamp.replace(tzinfo=dt.UTC) if timestamp.utcoffset() is None else timestamp
+        microseconds = (aware - _EPOCH) // _MICROSECOND
+        event.timestamp.seconds = microseconds // 1_000_000
+        event.timestamp.nanos = microseconds % 1_000_000 * 1_000
+
+    def _fill_tags(self, metadata: event_pb2.EventMetadata, tags: Sequence[str]) -> None:
+        if isinstance(tags, str):
+            raise _invalid("tags", f"is the text {tags!r}; pass a list of texts")
+        together = [*self._options.tags, *(tag for tag in tags if tag not in self._options.tags)]
+        if len(together) > TAGS_MAX:
+            raise _invalid("tags", f"are {len(together)}; at most {TAGS_MAX}")
+        for tag in together:
+            metadata.tags.append(_checked(tag, "tags"))
+
+
+def _origin_of(event: Event, correlation_id: str | None) -> _Origin:
+    metadata = event.metadata
+    return _Origin(
+        source=event.source or None,
+        correlation_id=event.correlation_id or correlation_id,
+        timestamp=event.timestamp,
+        user=metadata.user,
+        session_id=metadata.session_id,
+        tags=metadata.tags,
+        host=metadata.host,
+        version=metadata.version,
+    )
+
+
+def _set_text(message: event_pb2.NewEvent | event_pb2.EventMetadata, name: str, value: str | None) -> None:
+    if value is not None:
+        setattr(message, name, _checked(value, name))
+
+
+def _checked(value: str, name: str) -> str:
+    if not isinstance(value, str):
+        raise _invalid(name, f"is {type(value).__name__}; pass a str")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise _invalid(name, f"holds a lone surrogate at character {error.start}") from error
+    if size > TEXT_BYTES_MAX:
+        raise _invalid(name, f"is {size} bytes long; at most {TEXT_BYTES_MAX}")
+    return value
+
+
+def _invalid(field: str, problem: str) -> EventValidationException:
+    return EventValidationException(f"{field} {problem}", violations=[FieldViolation(field, problem)])
+
+
+def _at_index(index: int, error: EventValidationException) -> EventValidationException:
+    prefix = f"events[{index}]."
+    violations = [FieldViolation(prefix + each.field, each.description) for each in error.violations]
+    return EventValidationException(f"{prefix}{error}", violations=violations, reason=error.reason)
+
+
+def _too_large(problem: str) -> EventValidationException:
+    return EventValidationException(
+        f"the batch has {problem} into one request; log it in parts, each of which is atomic by itself",
+        reason="BATCH_TOO_LARGE",
+    )

@@ -1,0 +1,207 @@
+"""The writer's side of the log: the seam that a distributed log implements too.
+
+Invariants: one writer a directory; frames are appended in position order and without a gap; what
+append returns from is synced; the committed position is published only after that; a frame that
+failed is appended again by the caller, to a new segment, before any other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.clock import Clock
+from shared.errors import LogLocked, StorageUnavailable
+from shared.log.active_segment import ActiveSegment
+from shared.log.committed_position import Committed, CommittedPositionWriter
+from shared.log.file_system import FileSystem
+from shared.log.frame import EncodedFrame
+from shared.log.names import LOCK, QUARANTINE, SEGMENTS, log_name
+from shared.log.recovery import Recovered, recover
+from shared.log.segment_scan import SEGMENT_HEADER_BYTES
+from shared.log.types import Nanoseconds, Offset, Position
+
+_NANOSECONDS = 1_000_000_000
+# Asking for the free space costs a system call; it does not change faster than this matters.
+_FREE_SPACE_CHECK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RotationLimits:
+    """When the active segment is closed: whichever comes first."""
+
+    bytes_max: int
+    age_max_s: float
+    events_max: int
+
+
+class LogWriter(Protocol):
+    """Appends frames to a log. One thread may use it."""
+
+    log_id: str
+    last_position: Position
+
+    def append(self, frame: EncodedFrame) -> None:
+        """Return when the frame is synced and readers may see it.
+
+        Raises StorageUnavailable where it is not: append the same frame again later, before any other.
+        """
+
+    def rotate(self) -> bool:
+        """Close the active segment and open the next; False if it is empty. Raises StorageUnavailable."""
+
+    def close(self) -> None:
+        """Give the log back. Idempotent."""
+
+
+class LocalLogWriter:
+    """A log in a directory of segments."""
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        clock: Clock,
+        *,
+        limits: RotationLimits,
+        free_bytes_min: int,
+        new_log_id: str,
+        on_rotated: Callable[[Position], None] = lambda _first: None,
+    ) -> None:
+        """Lock the directory and recover it. `on_rotated` hears the first position of each closed segment.
+
+        Raises LogLocked where another process writes the log, OSError, UnsupportedFormat.
+        """
+        self._fs = fs
+        self._clock = clock
+        self._limits = limits
+        self._free_bytes_min = free_bytes_min
+        self._on_rotated = on_rotated
+        self._free_checked_s = float("-inf")
+        for directory in (SEGMENTS, QUARANTINE, "."):
+            fs.sync_directory(directory)
+        try:
+            self._lock = fs.lock(LOCK)
+        except BlockingIOError as error:
+            raise LogLocked(f"the log is written by {error}: stop that process, or use another directory") from None
+        try:
+            self.recovered: Recovered = recover(fs, new_log_id=new_log_id)
+            self.log_id = self.recovered.log_id
+            self.last_position = self.recovered.last_position
+            self._committed = CommittedPositionWriter(fs)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._active: ActiveSegment | None = None
+        self._poisoned: ActiveSegment | None = None
+        self._publish(self.recovered.last_recorded_at)
+
+    @property
+    def active(self) -> ActiveSegment | None:
+        """The segment that is appended to; None before the first append and after a failed one."""
+        return self._active
+
+    def append(self, frame: EncodedFrame) -> None:
+        """Append, sync, publish. See LogWriter."""
+        header = frame.header
+        assert header.first_position == self.last_position + 1
+        self._check_free_space()
+        if self._active is not None and self._is_full(self._active, frame):
+            self._close_active()
+        active = self._active or self._open_segment()
+        try:
+            active.append(frame)
+        except StorageUnavailable:
+            self._active, self._poisoned = None, active
+            raise
+        self.last_position = header.positions.last
+        self._publish(header.recorded_at)
+
+    def rotate(self) -> bool:
+        """Close the active segment and open the next. See LogWriter."""
+        if self._active is None or self._active.events == 0:
+            return False
+        self._close_active()
+        self._open_segment()
+        return True
+
+    def rotate_if_old(self) -> bool:
+        """Rotate if the active segment holds events and is older than the limit. Raises StorageUnavailable."""
+        active = self._active
+        if active is None or self._clock.now_ns() - active.opened_at <= self._limits.age_max_s * _NANOSECONDS:
+            return False
+        return self.rotate()
+
+    def close(self) -> None:
+        """Close all files and release the lock. Idempotent."""
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+        self._committed.close()
+        self._lock.release()
+
+    def _is_full(self, active: ActiveSegment, frame: EncodedFrame) -> bool:
+        if active.events == 0:
+            return False
+        age_ns = frame.header.recorded_at - active.opened_at
+        return (
+            active.end + frame.header.length > self._limits.bytes_max
+            or active.events + frame.header.count > self._limits.events_max
+            or age_ns > self._limits.age_max_s * _NANOSECONDS
+        )
+
+    def _close_active(self) -> None:
+        assert self._active is not None
+        self._active.close()
+        first, self._active = self._active.first, None
+        self._on_rotated(first)
+
+    def _open_segment(self) -> ActiveSegment:
+        first = Position(self.last_position + 1)
+        try:
+            self._clear_name(first)
+            active = ActiveSegment.create(
+                self._fs, log_id=self.log_id, first=first, now=Nanoseconds(self._clock.now_ns())
+            )
+        except OSError as error:
+            raise StorageUnavailable(f"cannot open a new segment: {error.strerror or error}") from error
+        if self._poisoned is not None and self._poisoned.first != first:
+            self._on_rotated(self._poisoned.first)
+        self._poisoned = None
+        self._active = active
+        self._publish(self._recorded_at)
+        return active
+
+    def _clear_name(self, first: Position) -> None:
+        """Remove a segment that was given up before its first frame was synced: nothing in it was promised."""
+        name = log_name(first)
+        if name in self._fs.list(SEGMENTS):
+            self._fs.remove(name)
+            self._fs.sync_directory(SEGMENTS)
+
+    def _publish(self, recorded_at: Nanoseconds) -> None:
+        self._recorded_at = recorded_at
+        active = self._active
+        self._committed.publish(
+            Committed(
+                log_id=self.log_id,
+                position=self.last_position,
+                recorded_at=recorded_at,
+                active_first=active.first if active else Position(self.last_position + 1),
+                active_end=active.end if active else Offset(SEGMENT_HEADER_BYTES),
+            )
+        )
+
+    def _check_free_space(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._free_checked_s < _FREE_SPACE_CHECK_S:
+            return
+        try:
+            free = self._fs.free_bytes()
+        except OSError as error:
+            raise StorageUnavailable(f"cannot tell how much space is free: {error.strerror or error}") from error
+        if free < self._free_bytes_min:
+            raise StorageUnavailable(
+                f"{free} bytes are free and {self._free_bytes_min} are kept in reserve (storage.min_free_bytes): "
+                "free some space, or archive or remove segments",
+                storage="full",
+            )
+        self._free_checked_s = now_s

@@ -1,0 +1,71 @@
+"""The file beside a sealed segment that remembers its request ids: <first>-<last>.requests.
+
+It is written before the segment's .log is removed and kept as long as the horizon asks. Its content
+is zstd of JSON rows behind a CRC-32C; a damaged file is an error of its own, never wrong ids.
+"""
+
+import struct
+from collections.abc import Sequence
+
+import google_crc32c
+import msgspec
+import zstandard
+
+from shared.log.file_system import FileSystem
+from shared.log.frame import FrameDamaged
+from shared.log.names import SEGMENTS, requests_name
+from shared.log.recovery import RememberedRequest
+from shared.log.types import Nanoseconds, Position, PositionRange
+
+_MAGIC = b"EVRQ"
+_HEADER = struct.Struct("<4sII")
+_ROW_BYTES_MAX = 256
+
+
+class _Row(msgspec.Struct, array_like=True):
+    request_id: str
+    first_position: int
+    count: int
+    recorded_at: int
+
+
+_decoder = msgspec.json.Decoder(list[_Row])
+
+
+def write_request_file(fs: FileSystem, positions: PositionRange, requests: Sequence[RememberedRequest]) -> None:
+    """Write and sync the file, replacing what a crash left of it. Writes none where there are no requests."""
+    if not requests:
+        return
+    rows = [_Row(r.request_id, r.first_position, r.count, r.recorded_at) for r in requests]
+    body = zstandard.ZstdCompressor(level=3).compress(msgspec.json.encode(rows))
+    name = requests_name(positions)
+    temporary = f"{name}.tmp"
+    if temporary in fs.list(SEGMENTS):
+        fs.remove(temporary)
+    file = fs.create(temporary)
+    try:
+        file.append([_HEADER.pack(_MAGIC, len(rows), google_crc32c.value(body)), body])
+        file.sync()
+    finally:
+        file.close()
+    fs.rename(temporary, name)
+    fs.sync_directory(SEGMENTS)
+
+
+def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
+    """The requests of a file, oldest first. Raises FrameDamaged where it is damaged, OSError."""
+    data = fs.read(name)
+    if len(data) < _HEADER.size:
+        raise FrameDamaged("the request id file is cut short")
+    magic, count, crc = _HEADER.unpack_from(data)
+    body = data[_HEADER.size :]
+    if magic != _MAGIC or google_crc32c.value(body) != crc:
+        raise FrameDamaged("the checksum of the request id file does not match")
+    try:
+        rows = _decoder.decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=count * _ROW_BYTES_MAX))
+    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+        raise FrameDamaged(f"the request id file does not decode: {error}") from error
+    return [
+        RememberedRequest(row.request_id, Position(row.first_position), row.count, Nanoseconds(row.recorded_at))
+        for row in rows
+    ]
