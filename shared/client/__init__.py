@@ -1,1 +1,30 @@
-"""The Python client."""
+"""The Python client: log events, and hand them around inside a program.
+
+with EventLogger(load_config(path)) as logger:
+    event_id = logger.log("user.action", {"action": "login"}, source="auth_module")
+"""
+
+from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLogger
+from shared.client.back_off import BackOff
+from shared.client.event_bus import BusStatistics, EventBus
+from shared.client.event_logger import ContextualLogger, EventLogger
+from shared.client.options import Durability, LoggerOptions
+from shared.client.statistics import ClientStatistics
+from shared.client.submission import OverflowPolicy
+from shared.client.subscription import EmittedEvent, Subscription
+
+__all__ = [
+    "AsyncContextualLogger",
+    "AsyncEventLogger",
+    "BackOff",
+    "BusStatistics",
+    "ClientStatistics",
+    "ContextualLogger",
+    "Durability",
+    "EmittedEvent",
+    "EventBus",
+    "EventLogger",
+    "LoggerOptions",
+    "OverflowPolicy",
+    "Subscription",
+]

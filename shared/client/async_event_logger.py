@@ -23,7 +23,8 @@ from shared.client.task_sender import TaskSender
 from shared.client.transport import AsyncGrpcTransport
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
-from shared.events import Event, SchemaRegistry
+from shared.events.model import Event
+from shared.events.registry import SchemaRegistry
 
 
 class _Engine:
@@ -38,9 +39,7 @@ class _Engine:
         driver = OutboxDriver(limits_of(config, options), options, clock, RequestIds())
         self.sender = TaskSender(driver, lambda: AsyncGrpcTransport(address), options)
 
-    async def hand_over(
-        self, fragment: bytes, *, count: int, single: bool, awaited: bool
-    ) -> asyncio.Future[Any]:
+    async def hand_over(self, fragment: bytes, *, count: int, single: bool, awaited: bool) -> asyncio.Future[Any]:
         """Give encoded events to the sender. A future of the id, or of the list of ids."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         handle = Acknowledgement(future, single=single, awaited=awaited)
@@ -163,9 +162,7 @@ class AsyncEventLogger(_AsyncLoggingMethods):
 
     async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 — as EventLogger.close
         """Send what is buffered and end; as EventLogger.close."""
-        await self._engine.sender.close(
-            self._engine.options.close_timeout_s if timeout is None else timeout
-        )
+        await self._engine.sender.close(self._engine.options.close_timeout_s if timeout is None else timeout)
 
     def statistics(self) -> ClientStatistics:
         """Counts of what happened so far; a snapshot."""

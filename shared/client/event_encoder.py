@@ -4,30 +4,29 @@ An event that the ingest service would certainly refuse is refused at once, in t
 fault is: by type, text lengths and payload. The service checks everything again.
 """
 
-import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eventlog.v1 import event_pb2, ingest_service_pb2
+
 from shared.client.call_fields import EventFields
 from shared.client.correlation import current_correlation_id
 from shared.client.options import LoggerOptions
 from shared.client.payload_json import encode_payload
 from shared.clock import Clock
 from shared.errors import EventValidationException, FieldViolation
-from shared.events import Event
+from shared.events.model import Event, ExactEvent
+from shared.events.timestamps import NANOSECONDS_MAX, NANOSECONDS_MIN, to_nanoseconds
 from shared.log.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MIB
 
 TEXT_BYTES_MAX = 255
 TAGS_MAX = 64
 PAYLOAD_BYTES_MAX = 1 * MIB
 
-_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}")
+_TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
 _FIELD_NAMES = EventFields.__optional_keys__
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class _Origin:
 
     source: str | None
     correlation_id: str | None
-    timestamp: dt.datetime | None
+    timestamp_ns: int | None
     user: str | None
     session_id: str | None
     tags: Sequence[str]
@@ -62,16 +61,17 @@ class EventEncoder:
         """One event. Raises EventValidationException."""
         if unknown := fields.keys() - _FIELD_NAMES:
             raise TypeError(f"unknown keyword {min(unknown)!r}; there are {', '.join(sorted(_FIELD_NAMES))}")
+        timestamp = fields.get("timestamp")
         origin = _Origin(
             source=source,
             correlation_id=correlation_id,
-            timestamp=fields.get("timestamp"),
+            timestamp_ns=None if timestamp is None else to_nanoseconds(timestamp),
             user=fields.get("user"),
             session_id=fields.get("session_id"),
             tags=fields.get("tags", ()),
         )
         request = ingest_service_pb2.LogBatchRequest()
-        self._fill(request.events.add(), event_type, payload, origin)
+        self._fill(request.events.add(), event_type, encode_payload(payload), origin)
         return request.SerializeToString()
 
     def encode_batch(self, events: Sequence[Event], correlation_id: str | None = None) -> bytes:
@@ -84,7 +84,10 @@ class EventEncoder:
         request = ingest_service_pb2.LogBatchRequest()
         for index, event in enumerate(events):
             try:
-                self._fill(request.events.add(), event.type, event.payload, _origin_of(event, correlation_id))
+                # What was made from JSON text keeps that text.
+                exact = isinstance(event, ExactEvent)
+                payload_json = event.payload_json if exact else encode_payload(event.payload)
+                self._fill(request.events.add(), event.type, payload_json, _origin_of(event, correlation_id))
             except EventValidationException as error:
                 raise _at_index(index, error) from error
         # The request's own fields come on top, so leave them some room.
@@ -92,42 +95,29 @@ class EventEncoder:
             raise _too_large(f"{request.ByteSize()} bytes; at most {BATCH_BYTES_MAX - 1024} fit")
         return request.SerializeToString()
 
-    def _fill(
-        self, event: event_pb2.NewEvent, event_type: str, payload: Mapping[str, Any], origin: _Origin
-    ) -> None:
+    def _fill(self, event: event_pb2.NewEvent, event_type: str, payload_json: str, origin: _Origin) -> None:
         if not isinstance(event_type, str) or not _TYPE.fullmatch(event_type):
             raise _invalid(
                 "type",
-                f"is {event_type!r}; write 1 to 200 of A-Z a-z 0-9 _ . : / - beginning with a letter or digit",
+                f"is {event_type!r}; write 1 to 200 of A-Z a-z 0-9 _ . : / - not beginning with a sign",
             )
         event.type = event_type
-        event.payload_json = encode_payload(payload)
-        if (
-            len(event.payload_json) > PAYLOAD_BYTES_MAX
-            or len(event.payload_json.encode()) > PAYLOAD_BYTES_MAX
-        ):
+        event.payload_json = payload_json
+        # A character takes at most 4 bytes: most payloads need no counting.
+        if len(payload_json) * 4 > PAYLOAD_BYTES_MAX and len(payload_json.encode()) > PAYLOAD_BYTES_MAX:
             raise _invalid("payload", f"is larger than {PAYLOAD_BYTES_MAX} bytes of JSON; store it elsewhere")
         options = self._options
         _set_text(event, "source", origin.source if origin.source is not None else options.source)
         correlation_id = origin.correlation_id or current_correlation_id()
         _set_text(event, "correlation_id", correlation_id)
-        self._fill_timestamp(event, origin.timestamp)
+        timestamp_ns = self._clock.now_ns() if origin.timestamp_ns is None else origin.timestamp_ns
+        _fill_timestamp(event, timestamp_ns)
         metadata = event.metadata
         _set_text(metadata, "host", origin.host or options.host)
         _set_text(metadata, "version", origin.version or options.version)
         _set_text(metadata, "user", origin.user or options.user)
         _set_text(metadata, "session_id", origin.session_id or options.session_id)
         self._fill_tags(metadata, origin.tags)
-
-    def _fill_timestamp(self, event: event_pb2.NewEvent, timestamp: dt.datetime | None) -> None:
-        if timestamp is None:
-            now_ns = self._clock.now_ns()
-            event.timestamp.seconds, event.timestamp.nanos = divmod(now_ns, 1_000_000_000)
-            return
-        aware = timestamp.replace(tzinfo=dt.UTC) if timestamp.utcoffset() is None else timestamp
-        microseconds = (aware - _EPOCH) // _MICROSECOND
-        event.timestamp.seconds = microseconds // 1_000_000
-        event.timestamp.nanos = microseconds % 1_000_000 * 1_000
 
     def _fill_tags(self, metadata: event_pb2.EventMetadata, tags: Sequence[str]) -> None:
         if isinstance(tags, str):
@@ -144,13 +134,19 @@ def _origin_of(event: Event, correlation_id: str | None) -> _Origin:
     return _Origin(
         source=event.source or None,
         correlation_id=event.correlation_id or correlation_id,
-        timestamp=event.timestamp,
+        timestamp_ns=event.timestamp_ns,
         user=metadata.user,
         session_id=metadata.session_id,
         tags=metadata.tags,
         host=metadata.host,
         version=metadata.version,
     )
+
+
+def _fill_timestamp(event: event_pb2.NewEvent, timestamp_ns: int) -> None:
+    if not NANOSECONDS_MIN <= timestamp_ns <= NANOSECONDS_MAX:
+        raise _invalid("timestamp", "is out of range; write one from 1677-09-22 to 2262-04-11")
+    event.timestamp.seconds, event.timestamp.nanos = divmod(timestamp_ns, 1_000_000_000)
 
 
 def _set_text(message: event_pb2.NewEvent | event_pb2.EventMetadata, name: str, value: str | None) -> None:

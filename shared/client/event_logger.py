@@ -27,7 +27,8 @@ from shared.client.thread_sender import ThreadSender
 from shared.client.transport import GrpcTransport
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
-from shared.events import Event, SchemaRegistry
+from shared.events.model import Event
+from shared.events.registry import SchemaRegistry
 
 
 class _Engine:
@@ -144,9 +145,7 @@ class _LoggingMethods:
         if not events:
             return []
         fragment = self._engine.encoder.encode_batch(events, self._correlation_id)
-        ids: list[str] = self._engine.hand_over(
-            fragment, count=len(events), single=False, awaited=True
-        ).result()
+        ids: list[str] = self._engine.hand_over(fragment, count=len(events), single=False, awaited=True).result()
         return ids
 
     def with_correlation(self, correlation_id: str) -> "ContextualLogger":

@@ -31,9 +31,7 @@ class HandlerPool:
         with self._lock:
             self._unfinished += 1
             if self._unfinished > len(self._threads) < self._threads_max:
-                thread = threading.Thread(
-                    target=self._run, name=f"eventlog-handlers-{len(self._threads)}", daemon=True
-                )
+                thread = threading.Thread(target=self._run, name=f"eventlog-handlers-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
         self._jobs.put(job)

@@ -200,9 +200,7 @@ class Outbox(Generic[HandleT]):
 
     # How it is done.
 
-    def _retry_or_give_up(
-        self, request: Request[HandleT], refusal: Refusal, now_s: float
-    ) -> list[Failed[HandleT]]:
+    def _retry_or_give_up(self, request: Request[HandleT], refusal: Refusal, now_s: float) -> list[Failed[HandleT]]:
         self._failing = refusal.error
         retry_s = now_s + self.back_off.delay_s(request.failures, at_least_s=refusal.retry_after_s)
         if retry_s - request.newest_s < self.limits.give_up_after_s:
@@ -234,9 +232,7 @@ class Outbox(Generic[HandleT]):
         self._buffer.put_back(innocent)
         return failed
 
-    def _fail(
-        self, submissions: Iterable[Submission[HandleT]], error: EventException
-    ) -> list[Failed[HandleT]]:
+    def _fail(self, submissions: Iterable[Submission[HandleT]], error: EventException) -> list[Failed[HandleT]]:
         failed = [Failed(submission, error) for submission in submissions]
         self._counters.failed += sum(each.submission.count for each in failed)
         return failed

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
-
 from eventlog.v1 import ingest_service_pb2
+
 from shared.client.acknowledgement import Acknowledgement, LossReporter, resolve_all
 from shared.client.options import LoggerOptions
 from shared.client.outbox import Outbox, Verdict
@@ -54,9 +54,7 @@ class Settlement:
 class OutboxDriver:
     """See the module."""
 
-    def __init__(
-        self, limits: Limits, options: LoggerOptions, clock: Clock, new_request_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, limits: Limits, options: LoggerOptions, clock: Clock, new_request_id: Callable[[], str]) -> None:
         self._options = options
         self._clock = clock
         self._outbox: Outbox[Acknowledgement] = Outbox(limits, options.back_off, new_request_id)
@@ -89,9 +87,7 @@ class OutboxDriver:
 
     def urge(self) -> list[AckSubmission]:
         """Make everything that waits due now. Returns what nobody has been told about yet."""
-        untold = [
-            each for settlement in self._untold if not settlement.told for each in settlement.submissions()
-        ]
+        untold = [each for settlement in self._untold if not settlement.told for each in settlement.submissions()]
         return untold + self._outbox.urge()
 
     def should_wake_sender(self) -> bool:

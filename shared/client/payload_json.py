@@ -97,9 +97,7 @@ def _plain_container(value: Any, path: str, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {
-            _checked_key(key, path): _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()
-        }
+        return {_checked_key(key, path): _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(item, f"{path}.{name}", depth + 1) for name, item in _fields(value)}
     kind = type(value).__name__

@@ -32,9 +32,7 @@ class Refusal:
     violations: Mapping[int, tuple[FieldViolation, ...]] = field(default_factory=dict)
 
 
-def error_of_guilty(
-    refusal: Refusal, submission: Submission[HandleT], first: int
-) -> EventValidationException | None:
+def error_of_guilty(refusal: Refusal, submission: Submission[HandleT], first: int) -> EventValidationException | None:
     """Error of a submission whose events begin at index `first` of the refused request; None if innocent.
 
     The field paths become those that its caller knows: "type" for one event, "events[1].type" in a batch.

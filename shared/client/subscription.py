@@ -78,6 +78,7 @@ class Subscription:
         self._queue: deque[tuple[EmittedEvent, Context]] = deque()
         self._running = False
         self._cancelled = False
+        self._task: asyncio.Task[None] | None = None
         self._handled = self._failed = self._dropped = 0
 
     def deliver(self, event: EmittedEvent, context: Context) -> None:
@@ -118,12 +119,7 @@ class Subscription:
         try:
             loop.call_soon_threadsafe(self._start_task, loop)
         except RuntimeError:  # the loop is closed: nobody can run the handler any more
-            with self._condition:
-                self._failed += len(self._queue)
-                self._queue.clear()
-                self._running = False
-                self._condition.notify_all()
-            _logger.warning("the event loop of the handler for %r is closed; call off() before", self.pattern)
+            self._stop("has a closed event loop; call off() before closing it")
 
     def _next(self) -> tuple[EmittedEvent, Context] | None:
         """The next event; None, and at rest, where there is none."""
@@ -154,20 +150,56 @@ class Subscription:
             asyncio.run_coroutine_threadsafe(_await(result), self._loop or self._pool.loop()).result()
 
     def _start_task(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self._drain(), name=f"eventlog-handler-{self.pattern}")
+        # Kept, because a loop holds its tasks weakly.
+        self._task = loop.create_task(self._drain(loop), name=f"eventlog-handler-{self.pattern}")
 
-    async def _drain(self) -> None:
+    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         while (queued := self._next()) is not None:
             event, context = queued
+            task = loop.create_task(self._call_asynchronously(event), context=context)
             try:
-                task = context.run(asyncio.ensure_future, _await(self.handler(event)))
-                await task
-            except asyncio.CancelledError:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:  # the loop ends
+                task.cancel()
+                self._stop("was cancelled with its event loop")
+                raise
+            if task.cancelled():
                 self._count_failure(event, RuntimeError("the handler was cancelled"))
-                if asyncio.current_task().cancelling():
-                    self._abandon()
-                    raise
-            except BaseException as error:  # noqa: BLE001 — whatever a handler raises disturbs nobody
+            elif (error := task.exception()) is not None:
                 self._count_failure(event, error)
             else:
                 self._count_success()
+
+    async def _call_asynchronously(self, event: EmittedEvent) -> None:
+        result = self.handler(event)
+        assert result is not None, "an asynchronous handler returns an awaitable"
+        await result
+
+    def _stop(self, why: str) -> None:
+        """Give up what is queued: nobody can run the handler any more."""
+        with self._condition:
+            left = len(self._queue)
+            self._failed += left
+            self._queue.clear()
+            self._running = False
+            self._condition.notify_all()
+        _logger.warning("the handler for %r %s; %d events did not reach it", self.pattern, why, left)
+
+    def _count_success(self) -> None:
+        with self._condition:
+            self._handled += 1
+
+    def _count_failure(self, event: EmittedEvent, error: BaseException) -> None:
+        with self._condition:
+            self._failed += 1
+        _logger.error("the handler for %r failed at an event of type %r", self.pattern, event.type, exc_info=error)
+
+
+def _is_asynchronous(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004 — an object whose __call__ is asynchronous
+    )
+
+
+async def _await(result: Awaitable[None]) -> None:
+    await result

@@ -106,9 +106,7 @@ class TaskSender:
         if self._loop is None:
             self._loop = loop
         if self._loop is not loop:
-            raise EventStorageException(
-                "this AsyncEventLogger belongs to another event loop; make one in each loop"
-            )
+            raise EventStorageException("this AsyncEventLogger belongs to another event loop; make one in each loop")
 
     def _start(self) -> None:
         if self._task is None:

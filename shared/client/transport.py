@@ -4,8 +4,8 @@ from typing import Protocol
 
 import grpc
 import grpc.aio
-
 from eventlog.v1 import ingest_service_pb2
+
 from shared.client.wire import FLUSH, LOG_BATCH
 
 # How long the connection itself waits between attempts: retries have their own back-off, so keep this short.

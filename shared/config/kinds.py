@@ -25,7 +25,7 @@ WRITTEN = "written"
 NumberT = TypeVar("NumberT", int, float)
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_TYPE_PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9_.:/*?-]{0,199}")
+_TYPE_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9_.:/*?-]{0,199}")
 _PAYLOAD_PATH = re.compile(r'payload(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|"[^"\x00-\x1f]+")){1,15}')
 _BARE = re.compile(r"\s*[0-9]+(?:\.[0-9]+)?\s*")
 _SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
@@ -69,9 +69,7 @@ def duration(*, at_least: float, at_most: float, bare_unit: str = "s") -> Kind:
     """Seconds. A bare number that was written has the unit bare_unit; from code it is seconds."""
 
     def read(value: Any) -> float:
-        return _in_range(
-            parse_duration(value) if isinstance(value, str) else _number(value), at_least, at_most
-        )
+        return _in_range(parse_duration(value) if isinstance(value, str) else _number(value), at_least, at_most)
 
     extent = f"{format_duration(at_least)} to {format_duration(at_most)}"
     bare = {"s": "seconds", "d": "days"}[bare_unit]
@@ -178,9 +176,7 @@ def payload_paths(*, at_most: int) -> Kind:
             raise ValueError
         return tuple(paths)
 
-    return Kind(
-        read, f"a list of at most {at_most} different paths, such as [payload.duration_ms, payload.status]"
-    )
+    return Kind(read, f"a list of at most {at_most} different paths, such as [payload.duration_ms, payload.status]")
 
 
 def value_of_text(value: Any) -> Any:

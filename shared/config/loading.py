@@ -76,17 +76,18 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     # Sorted, so that a variable comes before those of the keys below it.
     for name in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
         path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-        parent: Any = layer.values
-        for section in path[:-1]:
-            parent = parent.setdefault(section, {}) if isinstance(parent, dict) else parent
         if not all(path):
             example = f"{ENVIRONMENT_PREFIX}STORAGE__BASE_PATH"
             layer.problems.append(f"{name} names no key; write names such as {example}")
-        elif not isinstance(parent, dict):
-            layer.problems.append(f"{name} is given, and so is what it is a part of; remove one of the two")
-        else:
+            continue
+        parent: Any = layer.values
+        for section in path[:-1]:
+            parent = parent.setdefault(section, {}) if isinstance(parent, dict) else parent
+        if isinstance(parent, dict):
             parent[path[-1]] = environ[name]
             layer.origins[path] = name
+        else:
+            layer.problems.append(f"{name} is given, and so is what it is a part of; remove one of the two")
     return layer
 
 

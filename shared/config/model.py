@@ -70,7 +70,7 @@ class RotationConfig(Section):
     max_events: Annotated[int, kinds.whole(at_least=1, at_most=100_000_000)] = 1_000_000
     """Events in the active segment. It keeps the unsealed tail quick to query."""
     compress: Annotated[bool, kinds.switch()] = True
-    """Whether rotated segments are sealed: rewritten as compressed columns."""
+    """Whether sealed segments are compressed. The active one always is."""
 
 
 class IndexConfig(Section):

@@ -22,9 +22,7 @@ def describe(error: ValidationError, origins: Origins) -> list[str]:
     return [_line(each, origins) for each in error.errors(include_url=False)]
 
 
-def known_keys(
-    model: type[BaseModel] = EventConfig, above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
+def known_keys(model: type[BaseModel] = EventConfig, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The path of each key below ROOT that takes a value; sections do not."""
     for name, field in model.model_fields.items():
         if _is_section(field.annotation):
@@ -42,12 +40,10 @@ def _line(error: ErrorDetails, origins: Origins) -> str:
 
 def _what(error: ErrorDetails, path: tuple[Any, ...]) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden" or path[-1] == "[key]" or kind == "invalid_key":
-        return (
-            f"is not known{_nearest(path)}"
-            if kind != "kind"
-            else f"is no pattern; write {context['expected']}"
-        )
+    if kind in {"extra_forbidden", "invalid_key"}:
+        return f"is not known{_nearest(path)}"
+    if path[-1] == "[key]":
+        return f"is no pattern; write {context['expected']}"
     shown = _shown(context.get("value", error["input"]))
     if kind in {"kind", "relation"}:
         return f"is {shown}; write {context['expected']}"

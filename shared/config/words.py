@@ -57,9 +57,7 @@ def format_size(size: int) -> str:
     """The shortest words for a number of bytes that say it exactly: parse_size gives it back."""
     if size == 0:
         return "0B"
-    return min(
-        (f"{size // factor}{unit}" for unit, factor in SIZE_UNITS.items() if size % factor == 0), key=len
-    )
+    return min((f"{size // factor}{unit}" for unit, factor in SIZE_UNITS.items() if size % factor == 0), key=len)
 
 
 def format_duration(seconds: float) -> str:

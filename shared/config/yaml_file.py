@@ -20,18 +20,12 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError as error:
-        message = (
-            f"the configuration file {path} does not exist; give the path of one, or none for the defaults"
-        )
+        message = f"the configuration file {path} does not exist; give the path of one, or none for the defaults"
         raise EventConfigException(message) from error
     except OSError as error:
-        raise EventConfigException(
-            f"the configuration file {path} cannot be read: {error.strerror}"
-        ) from error
+        raise EventConfigException(f"the configuration file {path} cannot be read: {error.strerror}") from error
     if len(content) > FILE_BYTES_MAX:
-        raise EventConfigException(
-            f"{path} is larger than {FILE_BYTES_MAX} bytes; is it a configuration file?"
-        )
+        raise EventConfigException(f"{path} is larger than {FILE_BYTES_MAX} bytes; is it a configuration file?")
     try:
         return yaml.load(content, _StrictLoader)  # noqa: S506 — it is a SafeLoader
     except yaml.YAMLError as error:

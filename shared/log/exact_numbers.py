@@ -19,22 +19,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from shared.log.arrow import StringArray
+from shared.log.arrow import compute as pc
 from shared.log.json_path import JsonPath
 
 # Rows of one call that are read one by one. With more, the numbers count as inexact.
 SLOW_ROWS_MAX = 5_000
 
+_HARMLESS_KEY = re.compile(r"""[^\x00-\x1f"\\/,:\[\]{}]+""")
 _SUSPICIOUS = r"[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}"
 
 
-def suspicious_rows(payloads: pa.StringArray) -> npt.NDArray[np.bool_]:
+def suspicious_rows(payloads: StringArray) -> npt.NDArray[np.bool_]:
     """Return for each payload whether it may hold a number that its double does not mean exactly."""
     return np.asarray(pc.match_substring_regex(payloads, _SUSPICIOUS))
 
 
-def doubles_are_exact(path: JsonPath, *, payloads: pa.StringArray, found: pa.StringArray) -> bool:
+def doubles_are_exact(path: JsonPath, *, payloads: StringArray, found: StringArray) -> bool:
     """Return whether every number under a path means exactly its double.
 
     `payloads` are the suspicious rows that hold a number there, `found` what json_extract found in each.
@@ -49,18 +51,23 @@ def doubles_are_exact(path: JsonPath, *, payloads: pa.StringArray, found: pa.Str
     return all(_is_exact(path, str(payload), str(text)) for payload, text in pairs)
 
 
-def _cleared_by_text(path: JsonPath, payloads: pa.StringArray, found: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return for which rows the payload's text after the key is the text that was found.
+def _cleared_by_text(path: JsonPath, payloads: StringArray, found: StringArray) -> npt.NDArray[np.bool_]:
+    r"""Return for which rows the payload's text after the key is the text that was found.
 
-    Without a backslash in the payload a quoted key followed by a colon is a key, not part of a string.
-    If it is there once, what follows is the value.
+    It is where the text has the quoted key once, outside of strings, and no other spelling of it:
+    - a key of harmless characters can be spelled differently only with a \u escape;
+    - inside a string a quotation mark has a backslash in front, and between two strings there is always
+      a comma, colon or bracket, so what begins with a brace, comma or blank and a quotation mark and
+      ends with a quotation mark and a colon is a key.
     """
-    key = f'"{re.escape(path[-1])}"\\s*:\\s*'
-    unescaped = np.asarray(pc.invert(pc.match_substring(payloads, "\\")))
+    if not _HARMLESS_KEY.fullmatch(path[-1]):
+        return np.zeros(len(payloads), np.bool_)
+    key = f'[{{,\\s]"{re.escape(path[-1])}"\\s*:\\s*'
+    escaped = np.asarray(pc.match_substring(payloads, "\\u"))
     once = np.asarray(pc.count_substring_regex(payloads, key)) == 1
     numbers = pc.struct_field(pc.extract_regex(payloads, f"{key}(?P<number>-?[0-9][-+.0-9eE]*)"), "number")
-    same = np.asarray(pc.fill_null(pc.equal(numbers, found), fill_value=False))
-    cleared: npt.NDArray[np.bool_] = unescaped & once & same
+    same = np.asarray(pc.fill_null(pc.equal(numbers, found), False))  # noqa: FBT003
+    cleared: npt.NDArray[np.bool_] = ~escaped & once & same
     return cleared
 
 

@@ -5,7 +5,6 @@ append returns from is synced; the committed position is published only after th
 failed is appended again by the caller, to a new segment, before any other.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,9 +63,8 @@ class LocalLogWriter:
         limits: RotationLimits,
         free_bytes_min: int,
         new_log_id: str,
-        on_rotated: Callable[[Position], None] = lambda _first: None,
     ) -> None:
-        """Lock the directory and recover it. `on_rotated` hears the first position of each closed segment.
+        """Lock the directory and recover it.
 
         Raises LogLocked where another process writes the log, OSError, UnsupportedFormat.
         """
@@ -74,7 +72,6 @@ class LocalLogWriter:
         self._clock = clock
         self._limits = limits
         self._free_bytes_min = free_bytes_min
-        self._on_rotated = on_rotated
         self._free_checked_s = float("-inf")
         for directory in (SEGMENTS, QUARANTINE, "."):
             fs.sync_directory(directory)
@@ -91,7 +88,6 @@ class LocalLogWriter:
             self._lock.release()
             raise
         self._active: ActiveSegment | None = None
-        self._poisoned: ActiveSegment | None = None
         self._publish(self.recovered.last_recorded_at)
 
     @property
@@ -110,7 +106,7 @@ class LocalLogWriter:
         try:
             active.append(frame)
         except StorageUnavailable:
-            self._active, self._poisoned = None, active
+            self._active = None
             raise
         self.last_position = header.positions.last
         self._publish(header.recorded_at)
@@ -151,8 +147,7 @@ class LocalLogWriter:
     def _close_active(self) -> None:
         assert self._active is not None
         self._active.close()
-        first, self._active = self._active.first, None
-        self._on_rotated(first)
+        self._active = None
 
     def _open_segment(self) -> ActiveSegment:
         first = Position(self.last_position + 1)
@@ -163,9 +158,6 @@ class LocalLogWriter:
             )
         except OSError as error:
             raise StorageUnavailable(f"cannot open a new segment: {error.strerror or error}") from error
-        if self._poisoned is not None and self._poisoned.first != first:
-            self._on_rotated(self._poisoned.first)
-        self._poisoned = None
         self._active = active
         self._publish(self._recorded_at)
         return active

@@ -16,25 +16,17 @@ is suspicious. It does not write files.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Self
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from shared.log.exact_numbers import suspicious_rows
+from shared.log.arrow import Array, StringArray
 from shared.log.json_path import JsonPath, duckdb_path
 from shared.log.promoted_paths import PATHS_MAX, SHARE_MIN, choose_paths
-from shared.log.promoted_values import KINDS, PathChunk, PathTotals, read_chunk, read_numbers_as_double
+from shared.log.promoted_values import JsonKind, PathValues, Payloads, kinds_to_promote
 
-JsonKind = Literal["string", "integer", "double", "boolean"]
-
-ARROW_TYPES: dict[JsonKind, pa.DataType] = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-}
 COLUMNS_MAX = 64
 
 
@@ -58,48 +50,45 @@ class PromotedColumn:
 class Promoted:
     """Promoted columns of a file: for each column its arrays, one for each chunk of payloads."""
 
-    columns: tuple[PromotedColumn, ...]
-    chunks: tuple[tuple[pa.Array, ...], ...]  # type: ignore[type-arg] # the runtime class takes no parameter
+    columns: tuple[PromotedColumn, ...] = ()
+    arrays: tuple[tuple[Array, ...], ...] = ()
 
 
-def promote(payloads: Sequence[pa.StringArray], declared: Sequence[JsonPath]) -> Promoted:
+def promote(payloads: Sequence[StringArray], declared: Sequence[JsonPath]) -> Promoted:
     """Choose and extract the promoted columns of a file's payloads, which come in chunks.
 
     Declared paths are promoted wherever they occur, others where a kind has more than 1 % of the rows.
     """
     paths = choose_paths(payloads, declared)
-    extracted: list[list[PathChunk]] = [[] for _ in paths]
+    extracted: list[list[PathValues]] = [[] for _ in paths]
     try:
         with JsonExtractor(paths) as extractor:
             for chunk in payloads:
-                for number, part in enumerate(extractor.extract(chunk)):
-                    extracted[number].append(part)
+                for number, values in enumerate(extractor.extract(chunk)):
+                    extracted[number].append(values)
     except duckdb.Error:
         # A payload that DuckDB cannot parse, such as one with half a surrogate pair.
-        return Promoted((), ())
-    columns: list[PromotedColumn] = []
+        return Promoted()
+    columns = []
     arrays = []
     for number, path in enumerate(paths):
-        totals = PathTotals.of(extracted[number])
-        share = 0.0 if path in declared else SHARE_MIN
-        for kind in _kinds_worth_a_column(totals, share):
-            column = f"p{number}_{kind}"
-            columns.append(PromotedColumn(path, kind, column, complete=True, only=totals.only(kind)))
-            arrays.append(tuple(_array(chunk, kind) for chunk in extracted[number]))
-        extracted[number].clear()
+        chunks = extracted[number]
+        share_min = 0.0 if path in declared else SHARE_MIN
+        for kind, only in kinds_to_promote(chunks, share_min):
+            columns.append(PromotedColumn(path, kind, f"p{number}_{kind}", complete=True, only=only))
+            arrays.append(tuple(values.of_kind(kind) for values in chunks))
     return Promoted(tuple(columns[:COLUMNS_MAX]), tuple(arrays[:COLUMNS_MAX]))
 
 
-def extract_again(payloads: pa.StringArray, columns: Sequence[PromotedColumn]) -> Iterator[pa.Array]:  # type: ignore[type-arg]
-    """Yield what each promoted column of these payloads must hold.
+def extract_again(payloads: StringArray, columns: Sequence[PromotedColumn]) -> list[Array]:
+    """Return what each promoted column must hold for these payloads.
 
-    Raises duckdb.Error if a payload is no JSON, pa.ArrowInvalid if a number does not fit its column.
+    Raises duckdb.Error if a payload is no JSON, ValueError if a number has no place in its column.
     """
     paths = list(dict.fromkeys(column.path for column in columns))
     with JsonExtractor(paths) as extractor:
-        chunks = dict(zip(paths, extractor.extract(payloads), strict=True))
-    for column in columns:
-        yield _array(chunks[column.path], column.kind)
+        found = dict(zip(paths, extractor.extract(payloads), strict=True))
+    return [found[column.path].of_kind(column.kind) for column in columns]
 
 
 class JsonExtractor:
@@ -112,47 +101,39 @@ class JsonExtractor:
         assert None not in self._expressions
         self._connection = duckdb.connect(":memory:", config={"threads": 1, "autoload_known_extensions": False})
 
-    def __enter__(self) -> "JsonExtractor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def extract(self, payloads: pa.StringArray) -> Iterator[PathChunk]:
+    def extract(self, payloads: StringArray) -> Iterator[PathValues]:
         """Yield the values of one chunk under each path. Raises duckdb.Error if a payload is no JSON."""
         if not self._paths:
             return
-        if len(payloads) == 0:
-            texts = pa.array([], pa.string())
-        else:
-            texts = self._texts(payloads)
-        suspicious = None
+        texts = self._texts(payloads)
+        chunk = Payloads(payloads, self._unescape)
         for number, path in enumerate(self._paths):
-            rows = pa.array(np.arange(number, len(texts), len(self._paths)))
-            found = texts.take(rows)
-            part = read_chunk(found, self._unescape)
-            if part.numbers_wanted:
-                if suspicious is None:
-                    suspicious = suspicious_rows(payloads)
-                part = read_numbers_as_double(part, path, found=found, payloads=payloads, suspicious=suspicious)
-            yield part
+            rows = np.arange(number, len(texts), len(self._paths))
+            yield PathValues.read(path, texts.take(pa.array(rows)), chunk)
 
-    def _texts(self, payloads: pa.StringArray) -> pa.StringArray:
+    def _texts(self, payloads: StringArray) -> StringArray:
         """Return the JSON text under each path of each row: row by row, null where there is nothing."""
-        table = pa.table({"payload": payloads})
-        relation = self._connection.from_arrow(table)
-        sql = f"SELECT json_extract(payload, {_list_literal(self._expressions)}) AS texts FROM payloads"
-        lists = relation.query("payloads", sql).to_arrow_table().column("texts").combine_chunks()
-        assert isinstance(lists, pa.ListArray)
-        texts = lists.flatten()
-        assert isinstance(texts, pa.StringArray)
+        texts = self._query("SELECT json_extract(text, ?) FROM chunk", payloads, [self._expressions]).flatten()
         assert len(texts) == len(payloads) * len(self._paths)
         return texts
 
-    def _unescape(self, texts: pa.StringArray) -> pa.StringArray:
+    def _unescape(self, texts: StringArray) -> StringArray:
         """Turn the JSON texts of strings into the strings they mean."""
-        relation = self._connection.from_arrow(pa.table({"text": texts}))
-        sql = "SELECT json_extract_string(text, '$') AS value FROM texts"
-        values = relation.query("texts", sql).to_arrow_table().column("value").combine_chunks()
-        assert isinstance(values, pa.StringArray)
-        return values
+        return self._query("SELECT json_extract_string(text, '$') FROM chunk", texts, [])
+
+    def _query(self, sql: str, texts: StringArray, parameters: list[object]) -> Array:
+        """Run a statement over the column `text` of the table `chunk`; return its one column."""
+        self._connection.register("chunk", pa.table({"text": texts}))
+        try:
+            relation = self._connection.sql(sql, params=parameters)
+            assert relation is not None
+            column = relation.to_arrow_table().column(0)
+        finally:
+            self._connection.unregister("chunk")
+        return pa.concat_arrays(column.chunks) if column.chunks else pa.array([], column.type)

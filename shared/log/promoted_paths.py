@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
+from shared.log.arrow import StringArray
 from shared.log.json_path import PATH_SEGMENTS_MAX, JsonPath, duckdb_path
 
 PATHS_MAX = 64
@@ -25,7 +25,7 @@ _SAMPLE_KEYS_PER_ROW_MAX = 1_000
 _SAMPLE_PATHS_MAX = 20_000
 
 
-def choose_paths(payloads: Sequence[pa.StringArray], declared: Sequence[JsonPath]) -> list[JsonPath]:
+def choose_paths(payloads: Sequence[StringArray], declared: Sequence[JsonPath]) -> list[JsonPath]:
     """Return at most 64 paths: the declared ones, then the most frequent of a sample of the payloads.
 
     The payloads come in chunks. Paths that DuckDB cannot express are left out.
@@ -42,7 +42,7 @@ def choose_paths(payloads: Sequence[pa.StringArray], declared: Sequence[JsonPath
     return usable[:PATHS_MAX]
 
 
-def _sample(payloads: Sequence[pa.StringArray]) -> Iterable[str]:
+def _sample(payloads: Sequence[StringArray]) -> Iterable[str]:
     """Give payloads at even distances, none very long, of bounded size together."""
     ends = np.cumsum([len(chunk) for chunk in payloads], dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0

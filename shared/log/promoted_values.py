@@ -12,14 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from shared.log.arrow import Array, BooleanArray, DoubleArray, IntegerArray, StringArray
+from shared.log.arrow import compute as pc
 from shared.log.exact_numbers import doubles_are_exact, suspicious_rows
 from shared.log.json_path import JsonPath
 
 JsonKind = Literal["string", "integer", "double", "boolean"]
 
-ARROW_TYPES: "dict[JsonKind, pa.DataType]" = {
+ARROW_TYPES: dict[JsonKind, Any] = {
     "string": pa.string(),
     "integer": pa.int64(),
     "double": pa.float64(),
@@ -40,7 +41,7 @@ _KIND_OF_FIRST_BYTE[[ord(c) for c in "-0123456789"]] = _NUMBER
 class Payloads:
     """A chunk of payloads, and what is computed of it at most once."""
 
-    def __init__(self, texts: pa.StringArray, unescape: Callable[[pa.StringArray], pa.StringArray]) -> None:
+    def __init__(self, texts: StringArray, unescape: Callable[[StringArray], StringArray]) -> None:
         self.texts = texts
         self.unescape = unescape
 
@@ -60,13 +61,13 @@ class PathValues:
 
     rows: int
     counts: tuple[int, ...]
-    strings: pa.StringArray | None
-    booleans: pa.BooleanArray | None
-    integers: pa.Int64Array | None
-    doubles: pa.DoubleArray | None
+    strings: StringArray | None
+    booleans: BooleanArray | None
+    integers: IntegerArray | None
+    doubles: DoubleArray | None
 
     @classmethod
-    def read(cls, path: JsonPath, found: pa.StringArray, payloads: Payloads) -> "PathValues":
+    def read(cls, path: JsonPath, found: StringArray, payloads: Payloads) -> "PathValues":
         """Sort what json_extract found in each row, null where the path is missing."""
         kinds = _kinds(found)
         counts = np.bincount(kinds, minlength=_OTHER + 1)
@@ -80,9 +81,9 @@ class PathValues:
                 doubles = _doubles(path, numbers, payloads)
         return cls(len(found), tuple(counts.tolist()), strings, booleans, integers, doubles)
 
-    def of_kind(self, kind: JsonKind) -> "pa.Array[Any]":
+    def of_kind(self, kind: JsonKind) -> Array:
         """Return the values of a kind. Raises ValueError if the chunk's numbers have no place in that kind."""
-        array: pa.Array[Any] | None
+        array: Array | None
         if kind == "string":
             array = self.strings
         elif kind == "boolean":
@@ -95,7 +96,7 @@ class PathValues:
             array = self._must_be(self.as_doubles())
         return pa.nulls(self.rows, ARROW_TYPES[kind]) if array is None else array
 
-    def as_doubles(self) -> pa.DoubleArray | None:
+    def as_doubles(self) -> DoubleArray | None:
         """Return the numbers as doubles, None if not all of them are exact there."""
         if self.integers is None:
             return self.doubles
@@ -106,7 +107,7 @@ class PathValues:
         return self.integers.cast(pa.float64())
 
     @staticmethod
-    def _must_be(array: "pa.Array[Any] | None") -> "pa.Array[Any]":
+    def _must_be(array: Array | None) -> Array:
         if array is None:
             raise ValueError("a number has no exact place in the promoted column")
         return array
@@ -142,7 +143,7 @@ def _number_kind(chunks: Sequence[PathValues]) -> JsonKind | None:
     return None
 
 
-def _kinds(found: pa.StringArray) -> npt.NDArray[np.uint8]:
+def _kinds(found: StringArray) -> npt.NDArray[np.uint8]:
     """Return the kind of each JSON text by its first byte."""
     if len(found) == 0:
         return np.zeros(0, np.uint8)
@@ -156,14 +157,14 @@ def _kinds(found: pa.StringArray) -> npt.NDArray[np.uint8]:
     return kinds
 
 
-def _only(found: pa.StringArray, rows: npt.NDArray[np.bool_]) -> pa.StringArray:
+def _only(found: StringArray, rows: npt.NDArray[np.bool_]) -> StringArray:
     """Return the texts of some rows, null in the others."""
     if rows.all():
         return found
     return pc.if_else(pa.array(rows), found, pa.scalar(None, pa.string()))
 
 
-def _strings(quoted: pa.StringArray, unescape: Callable[[pa.StringArray], pa.StringArray]) -> pa.StringArray:
+def _strings(quoted: StringArray, unescape: Callable[[StringArray], StringArray]) -> StringArray:
     """Take the quotation marks off JSON strings, and the escapes out of the few that have any."""
     inner = pc.binary_slice(quoted.view(pa.binary()), 1, -1).view(pa.string())
     escaped = pc.fill_null(pc.match_substring(quoted, "\\"), False)  # noqa: FBT003
@@ -172,7 +173,7 @@ def _strings(quoted: pa.StringArray, unescape: Callable[[pa.StringArray], pa.Str
     return pc.replace_with_mask(inner, escaped, unescape(quoted.filter(escaped)))
 
 
-def _integers(numbers: pa.StringArray) -> pa.Int64Array | None:
+def _integers(numbers: StringArray) -> IntegerArray | None:
     """Read the numbers as integers of 64 bits, None if one is none."""
     try:
         return numbers.cast(pa.int64())
@@ -180,7 +181,7 @@ def _integers(numbers: pa.StringArray) -> pa.Int64Array | None:
         return None
 
 
-def _doubles(path: JsonPath, numbers: pa.StringArray, payloads: Payloads) -> pa.DoubleArray | None:
+def _doubles(path: JsonPath, numbers: StringArray, payloads: Payloads) -> DoubleArray | None:
     """Read the numbers as doubles, None if one of them is not exact."""
     is_integer = pc.match_substring_regex(numbers, r"^-?[0-9]+$")
     try:

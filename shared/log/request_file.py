@@ -18,7 +18,9 @@ from shared.log.recovery import RememberedRequest
 from shared.log.types import Nanoseconds, Position, PositionRange
 
 _MAGIC = b"EVRQ"
-_HEADER = struct.Struct("<4sII")
+# Magic, count of rows, newest recorded_at, CRC-32C of the two numbers and the body.
+_HEADER = struct.Struct("<4sIqI")
+_NUMBERS = struct.Struct("<Iq")
 _ROW_BYTES_MAX = 256
 
 
@@ -44,7 +46,8 @@ def write_request_file(fs: FileSystem, positions: PositionRange, requests: Seque
         fs.remove(temporary)
     file = fs.create(temporary)
     try:
-        file.append([_HEADER.pack(_MAGIC, len(rows), google_crc32c.value(body)), body])
+        newest = max(row.recorded_at for row in rows)
+        file.append([_HEADER.pack(_MAGIC, len(rows), newest, _checksum(len(rows), newest, body)), body])
         file.sync()
     finally:
         file.close()
@@ -52,14 +55,22 @@ def write_request_file(fs: FileSystem, positions: PositionRange, requests: Seque
     fs.sync_directory(SEGMENTS)
 
 
+def newest_recorded_at(fs: FileSystem, name: str) -> Nanoseconds:
+    """When the newest request of a file was recorded, read from its header alone. Raises FrameDamaged, OSError."""
+    data = fs.read(name, 0, _HEADER.size)
+    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+        raise FrameDamaged("the request id file has no header")
+    return Nanoseconds(_HEADER.unpack(data)[2])
+
+
 def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
     """The requests of a file, oldest first. Raises FrameDamaged where it is damaged, OSError."""
     data = fs.read(name)
     if len(data) < _HEADER.size:
         raise FrameDamaged("the request id file is cut short")
-    magic, count, crc = _HEADER.unpack_from(data)
+    magic, count, newest, crc = _HEADER.unpack_from(data)
     body = data[_HEADER.size :]
-    if magic != _MAGIC or google_crc32c.value(body) != crc:
+    if magic != _MAGIC or _checksum(count, newest, body) != crc:
         raise FrameDamaged("the checksum of the request id file does not match")
     try:
         rows = _decoder.decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=count * _ROW_BYTES_MAX))
@@ -69,3 +80,7 @@ def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
         RememberedRequest(row.request_id, Position(row.first_position), row.count, Nanoseconds(row.recorded_at))
         for row in rows
     ]
+
+
+def _checksum(count: int, newest: int, body: bytes) -> int:
+    return google_crc32c.value(_NUMBERS.pack(count, newest) + body)

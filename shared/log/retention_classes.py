@@ -13,9 +13,10 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
+
+from shared.log.arrow import StringArray
 
 DEFAULT_CLASS = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,60}\Z")
@@ -43,8 +44,7 @@ class RetentionClasses:
     def __init__(self, *, default_seconds: int, by_type: Mapping[str, int]) -> None:
         self.default = RetentionClass(DEFAULT_CLASS, "*", default_seconds)
         self._by_pattern = {
-            pattern: RetentionClass(_class_name(pattern), pattern, seconds)
-            for pattern, seconds in by_type.items()
+            pattern: RetentionClass(_class_name(pattern), pattern, seconds) for pattern, seconds in by_type.items()
         }
         longest_first = sorted(by_type, key=lambda pattern: (-len(pattern), pattern))
         self._matchers = [(_matcher(pattern), self._by_pattern[pattern]) for pattern in longest_first]
@@ -59,8 +59,8 @@ class RetentionClasses:
                 return retention_class
         return self.default
 
-    def classify(self, types: "pa.StringArray | pa.ChunkedArray[Any]") -> pa.StringArray:
-        """Return the name of the class of each type: one string for each of the strings `types`.
+    def classify(self, types: StringArray) -> StringArray:
+        """Return the name of the class of each type: one string for each of the strings `types`, chunked or not.
 
         Each distinct type is looked at once, however many events have it.
         """

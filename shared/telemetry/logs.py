@@ -65,7 +65,11 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(
-    *, level: str, format: LogFormat, service: str, stream: TextIO | None = None  # noqa: A002
+    *,
+    level: str,
+    log_format: LogFormat,
+    service: str,
+    stream: TextIO | None = None,
 ) -> None:
     """Send the records of the whole process to stderr, or to the stream given. Replaces earlier handlers.
 
@@ -75,10 +79,10 @@ def configure_logging(
     if level.lower() not in _LEVELS:
         raise EventConfigException(f'unknown log level "{level}"; write one of {", ".join(_LEVELS)}')
     formatters = {"json": JsonFormatter(service), "text": TextFormatter()}
-    if format not in formatters:
-        raise EventConfigException(f'unknown log format "{format}"; write json or text')
+    if log_format not in formatters:
+        raise EventConfigException(f'unknown log format "{log_format}"; write json or text')
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatters[format])
+    handler.setFormatter(formatters[log_format])
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # At debug level asyncio tells of every selector and callback, which hides what the service does.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))

@@ -49,9 +49,7 @@ class Metrics:
         buckets: Sequence[float] = LATENCY_BUCKETS_S,
     ) -> Histogram:
         """Return a new histogram, exposed as eventlog_<name>_bucket, _sum and _count."""
-        return Histogram(
-            name, help_text, labels, namespace=NAMESPACE, registry=self.registry, buckets=tuple(buckets)
-        )
+        return Histogram(name, help_text, labels, namespace=NAMESPACE, registry=self.registry, buckets=tuple(buckets))
 
 
 class BoundedLabel:

@@ -13,16 +13,14 @@ class RpcMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         labels = ("service", "method")
-        self._requests = metrics.counter(
-            "rpc_requests", "Finished calls, by status code.", (*labels, "code")
-        )
-        self._errors = metrics.counter("rpc_errors", "Failed calls, by reason.", (*labels, "reason"))
-        self._duration = metrics.histogram(
+        self.requests = metrics.counter("rpc_requests", "Finished calls, by status code.", (*labels, "code"))
+        self.errors = metrics.counter("rpc_errors", "Failed calls, by reason.", (*labels, "reason"))
+        self.duration = metrics.histogram(
             "rpc_duration_seconds", "From the start of a call to its end; of a stream, its whole life.", labels
         )
-        self._in_flight = metrics.gauge("rpc_in_flight", "Calls that have begun and not ended.", labels)
-        self._received = metrics.counter("rpc_received_bytes", "Bytes of request messages.", labels)
-        self._sent = metrics.counter("rpc_sent_bytes", "Bytes of response messages.", labels)
+        self.in_flight = metrics.gauge("rpc_in_flight", "Calls that have begun and not ended.", labels)
+        self.received = metrics.counter("rpc_received_bytes", "Bytes of request messages.", labels)
+        self.sent = metrics.counter("rpc_sent_bytes", "Bytes of response messages.", labels)
 
     def of(self, service: str, method: str) -> "MethodMetrics":
         """Return the metrics of one RPC: full name of its service, its own name."""
@@ -34,13 +32,13 @@ class MethodMetrics:
 
     def __init__(self, metrics: RpcMetrics, service: str, method: str) -> None:
         self._labels = (service, method)
-        self._requests = metrics._requests  # noqa: SLF001 — the two classes are one
-        self._errors = metrics._errors  # noqa: SLF001
+        self._requests = metrics.requests
+        self._errors = metrics.errors
         self._by_code: dict[str, Counter] = {}
-        self._duration = metrics._duration.labels(service, method)  # noqa: SLF001
-        self._in_flight = metrics._in_flight.labels(service, method)  # noqa: SLF001
-        self.received_bytes = metrics._received.labels(service, method).inc  # noqa: SLF001
-        self.sent_bytes = metrics._sent.labels(service, method).inc  # noqa: SLF001
+        self._duration = metrics.duration.labels(service, method)
+        self._in_flight = metrics.in_flight.labels(service, method)
+        self.received_bytes = metrics.received.labels(service, method).inc
+        self.sent_bytes = metrics.sent.labels(service, method).inc
 
     def began(self) -> None:
         """Count a call as in flight."""

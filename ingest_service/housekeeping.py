@@ -1,0 +1,151 @@
+"""What the ingest service does beside appending: seal rotated segments, mend sidecars, forget old request ids.
+
+The directory is the list of what is to be done: a .log file with a segment after it is rotated and
+waits to be sealed. Nothing here stands in the way of an append; what fails is counted, logged and
+tried again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+
+import msgspec
+
+from ingest_service.metrics import IngestMetrics
+from shared.clock import Clock
+from shared.config import StorageConfig
+from shared.errors import EventException
+from shared.log.file_system import LocalFileSystem
+from shared.log.frame import FrameDamaged
+from shared.log.names import QUARANTINE, SEGMENTS, list_segments, parse_requests_name
+from shared.log.request_file import newest_recorded_at
+from shared.log.sealing import SealOrder
+from shared.log.sidecars import rebuild_sidecars
+
+_POLL_S = 0.5
+_RETRY_S = 5.0
+_SEALING_S_MAX = 900.0
+_NANOS = 1_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Runs beside the appends until it is cancelled."""
+
+    def __init__(
+        self,
+        fs: LocalFileSystem,
+        clock: Clock,
+        metrics: IngestMetrics,
+        storage: StorageConfig,
+        *,
+        log_id: str,
+        request_id_horizon_s: float,
+    ) -> None:
+        self._fs = fs
+        self._clock = clock
+        self._metrics = metrics
+        self._storage = storage
+        self._log_id = log_id
+        self._horizon_s = request_id_horizon_s
+
+    async def run(self) -> None:
+        """Look after the directory for ever."""
+        next_mend_s = self._clock.monotonic_s()
+        while True:
+            failed = False
+            try:
+                failed = not await self._seal_all()
+                if self._storage.index.enabled and self._clock.monotonic_s() >= next_mend_s:
+                    next_mend_s = self._clock.monotonic_s() + self._storage.index.rebuild_interval
+                    await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=True)
+                    await asyncio.to_thread(self._forget_requests)
+                await asyncio.to_thread(self._measure)
+            except (OSError, EventException):
+                failed = True
+                _log.exception("housekeeping failed; trying again")
+            await asyncio.sleep(_RETRY_S if failed else _POLL_S)
+
+    async def _seal_all(self) -> bool:
+        """Seal every rotated segment, oldest first. False if one could not be sealed."""
+        while orders := self._seal_orders():
+            if not await self._seal(orders[0]):
+                return False
+        return True
+
+    def _seal_orders(self) -> list[SealOrder]:
+        segments = list_segments(self._fs.list(SEGMENTS))
+        retention = self._storage.retention
+        # The last segment may still be appended to.
+        return [
+            SealOrder(
+                base_path=str(self._storage.base_path),
+                log_id=self._log_id,
+                first=segment.first,
+                until=following.first,
+                retention_default_s=round(retention.default),
+                retention_by_type_s={pattern: round(seconds) for pattern, seconds in retention.by_type.items()},
+                promoted_paths=list(self._storage.promoted_paths),
+                compress=self._storage.rotation.compress,
+                write_index=self._storage.index.enabled,
+            )
+            for segment, following in zip(segments, segments[1:], strict=False)
+            if segment.log is not None
+        ]
+
+    async def _seal(self, order: SealOrder) -> bool:
+        started_s = self._clock.monotonic_s()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "shared.log.sealing",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(_SEALING_S_MAX):
+                _, problems = await process.communicate(msgspec.json.encode(order))
+        except TimeoutError:
+            problems = f"not done after {_SEALING_S_MAX} seconds".encode()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            self._metrics.sealing_failures.inc()
+            last_line = problems.decode(errors="replace").strip().rpartition("\n")[2]
+            _log.error("cannot seal a segment", extra={"first_position": order.first, "problem": last_line})
+            return False
+        seconds = self._clock.monotonic_s() - started_s
+        self._metrics.sealed_segments.inc()
+        self._metrics.sealing_seconds.observe(seconds)
+        _log.info("sealed a segment", extra={"first_position": order.first, "seconds": round(seconds, 3)})
+        return True
+
+    def _forget_requests(self) -> None:
+        """Remove request id files that lie wholly beyond the horizon."""
+        oldest_ns = self._clock.now_ns() - round(self._horizon_s * _NANOS)
+        for name in self._fs.list(SEGMENTS):
+            # A damaged file stays until somebody has looked at it: VerifyLog reports it.
+            with contextlib.suppress(FrameDamaged):
+                if parse_requests_name(name) is not None and newest_recorded_at(self._fs, name) < oldest_ns:
+                    self._fs.remove(name)
+
+    def _measure(self) -> None:
+        names = self._fs.list(SEGMENTS)
+        segments = list_segments(names)
+        unsealed = sum(segment.log is not None for segment in segments[:-1])
+        sealed = sum(segment.is_sealed for segment in segments)
+        for state, count in (("active", len(segments) - unsealed - sealed), ("rotated", unsealed), ("sealed", sealed)):
+            self._metrics.segments.labels(state).set(count)
+        total = 0
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += self._fs.size(name)
+        self._metrics.disk_bytes.set(total)
+        self._metrics.free_bytes.set(self._fs.free_bytes())
+        self._metrics.quarantined_files.set(len(self._fs.list(QUARANTINE)))

@@ -1,0 +1,174 @@
+"""The readers' side of the log: the seam that a distributed log implements too.
+
+Invariants: nothing beyond the committed position is returned; events come in position order, each
+once, whatever is rotated, sealed or removed meanwhile; a reader that comes to damage is told, never
+led past it in silence.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from shared.errors import EventStorageException, PositionTrimmed
+from shared.log.committed_position import Committed, read_committed
+from shared.log.file_system import FileSystem
+from shared.log.frame_index import FrameIndex, corrupted
+from shared.log.names import SEGMENTS, SegmentFiles, list_segments
+from shared.log.sealed_reader import SealedSegment, open_sealed_segment
+from shared.log.types import Damage, Position, PositionRange
+
+# Sealed segments kept open: each holds its files' verified bytes.
+_SEALED_OPEN_MAX = 8
+# A segment may be sealed or removed between the listing and the opening, but not again and again.
+_LISTING_ATTEMPTS = 10
+
+
+class LogReader(Protocol):
+    """Reads a log. Several threads may use it."""
+
+    def committed(self) -> Committed:
+        """What is committed now. Raises EventStorageException (LOG_UNAVAILABLE) where there is no log."""
+
+    def first_position(self) -> Position:
+        """Oldest position kept; 1 for an empty log."""
+
+    def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
+        """Events (EVENT_SCHEMA) at committed positions of [from_position, until), in order.
+
+        Raises PositionTrimmed, LogCorrupted on coming to damage, OSError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpan:
+    """A segment and the positions that belong to it: [files.first, until)."""
+
+    files: SegmentFiles
+    until: Position
+
+
+class LocalLogReader:
+    """A log in a directory of segments."""
+
+    def __init__(self, fs: FileSystem) -> None:
+        self._fs = fs
+        self._lock = threading.Lock()
+        self._indexes: dict[str, FrameIndex] = {}
+        self._sealed: OrderedDict[tuple[str, ...], SealedSegment] = OrderedDict()
+
+    def committed(self) -> Committed:
+        """What is committed now. See LogReader."""
+        committed = read_committed(self._fs)
+        if committed is None:
+            raise EventStorageException(
+                "there is no log here yet: start the ingest service on the same storage.base_path first",
+                reason="LOG_UNAVAILABLE",
+            )
+        return committed
+
+    def first_position(self) -> Position:
+        """Oldest position kept. See LogReader."""
+        segments = list_segments(self._fs.list(SEGMENTS))
+        return segments[0].first if segments else Position(1)
+
+    def segments(self, committed: Committed) -> list[SegmentSpan]:
+        """The segments that hold committed positions, in order."""
+        files = [s for s in list_segments(self._fs.list(SEGMENTS)) if s.first <= committed.position]
+        ends = [segment.first for segment in files[1:]] + [Position(committed.position + 1)]
+        return [SegmentSpan(segment, until) for segment, until in zip(files, ends, strict=True)]
+
+    def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
+        """Events in position order. See LogReader."""
+        committed = self.committed()
+        until = min(until, Position(committed.position + 1))
+        expected = from_position
+        attempts = 0
+        while expected < until:
+            span = self._span_of(expected, committed)
+            span_until = min(until, span.until)
+            try:
+                for batch in self._batches(span, expected, span_until, committed):
+                    if batch.num_rows:
+                        attempts = 0
+                        yield batch
+                        expected = Position(batch.column("position")[-1].as_py() + 1)
+            except FileNotFoundError:
+                attempts += 1
+                if attempts >= _LISTING_ATTEMPTS:
+                    raise
+                continue
+            expected = max(expected, span_until)
+
+    def damage(self, span: SegmentSpan, committed: Committed) -> list[Damage]:
+        """Positions of a segment that cannot be read. Raises FileNotFoundError where it changed meanwhile."""
+        if span.files.is_sealed:
+            return self._open_sealed(span.files).damage
+        return self._index(span, committed).damage(span.until)
+
+    def _span_of(self, position: Position, committed: Committed) -> SegmentSpan:
+        spans = self.segments(committed)
+        for span in spans:
+            if position < span.until:
+                if position >= span.files.first:
+                    return span
+                break
+        if spans and position < spans[0].files.first:
+            raise _trimmed(spans[0].files.first)
+        if not spans:
+            raise corrupted(_missing(position, committed.position))
+        raise corrupted(_missing(position, next(s.files.first for s in spans if s.files.first > position) - 1))
+
+    def _batches(
+        self, span: SegmentSpan, from_position: Position, until: Position, committed: Committed
+    ) -> Iterator[pa.RecordBatch]:
+        if not span.files.is_sealed:
+            yield from self._index(span, committed).batches(from_position, until)
+            return
+        sealed = self._open_sealed(span.files)
+        at = from_position
+        for damage in sorted(sealed.damage, key=lambda d: d.positions.first):
+            if damage.positions.last < at or damage.positions.first >= until:
+                continue
+            yield from sealed.batches(at, Position(max(at, damage.positions.first)))
+            raise corrupted(damage)
+        yield from sealed.batches(at, until)
+
+    def _index(self, span: SegmentSpan, committed: Committed) -> FrameIndex:
+        name = span.files.log
+        assert name is not None
+        with self._lock:
+            index = self._indexes.setdefault(name, FrameIndex(self._fs, name, span.files.first))
+            if len(self._indexes) > 1:
+                present = set(self._fs.list(SEGMENTS))
+                self._indexes = {known: i for known, i in self._indexes.items() if known in present or known == name}
+        index.extend(committed.active_end if span.files.first == committed.active_first else None)
+        return index
+
+    def _open_sealed(self, files: SegmentFiles) -> SealedSegment:
+        with self._lock:
+            if (known := self._sealed.get(files.sealed)) is not None:
+                self._sealed.move_to_end(files.sealed)
+                return known
+        opened = open_sealed_segment(self._fs, files.sealed)
+        with self._lock:
+            self._sealed[files.sealed] = opened
+            while len(self._sealed) > _SEALED_OPEN_MAX:
+                self._sealed.popitem(last=False)
+        return opened
+
+
+def _trimmed(first: Position) -> PositionTrimmed:
+    return PositionTrimmed(
+        f"events before position {first} were removed by retention: read from there on", first_position=first
+    )
+
+
+def _missing(first: int, last: int) -> Damage:
+    positions = PositionRange(Position(first), Position(last))
+    return Damage(positions, SEGMENTS, "these positions were committed and no file holds them")
+
+

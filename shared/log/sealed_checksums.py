@@ -1,0 +1,133 @@
+"""Checksums of every byte of a sealed Parquet file, kept in its own footer.
+
+Parquet's page checksums leave out page headers, bloom filters and the footer, and a wrong bit there can
+yield wrong events. So the footer holds, under the key `eventlog.checksums`, one hexadecimal text:
+
+    crc32c <footer> <between the last row group and the footer> <row group 0> <row group 1> ...
+
+each a CRC-32C of 8 digits. The first row group counts from the beginning of the file, each to the
+beginning of the next. The footer counts to the end of the file, with its own checksum's digits as zeros.
+The key is the last one of the footer, so that no text of an event (there are some among the statistics)
+can be taken for it.
+
+Invariant: a file whose parts all check is, byte for byte, what was written.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+import pyarrow.parquet as pq
+
+CHECKSUMS_KEY = b"eventlog.checksums"
+_PREFIX = b"crc32c "
+# What follows the key: one byte of the footer's encoding, one to five of the length, the text.
+_TEXT = re.compile(rb".{2,6}?" + _PREFIX + rb"((?:[0-9a-f]{8}){2,})", re.DOTALL)
+_TAIL_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """Which parts of a file are as they were written. The footer is, or there would be no answer."""
+
+    metadata: pq.FileMetaData
+    row_groups: tuple[bool, ...]
+    between: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte is as it was written."""
+        return self.between and all(self.row_groups)
+
+
+def placeholder(row_groups: int) -> bytes:
+    """Return the text to put into the footer before the checksums are known."""
+    return _PREFIX + b"0" * 8 * (2 + row_groups)
+
+
+def stamp(data: bytes) -> bytes:
+    """Return a Parquet file with its checksums in place of the placeholder.
+
+    Asserts that the footer holds a placeholder of the right length.
+    """
+    start = _footer_start(data)
+    assert start is not None
+    found = _find(data, start)
+    assert found is not None
+    metadata = pq.read_metadata(io.BytesIO(data))
+    edges = _edges(metadata, start)
+    checksums = [_crc(data, edges[-2], start)]
+    checksums += [_crc(data, edges[n], edges[n + 1]) for n in range(metadata.num_row_groups)]
+    assert found.end - found.start == 8 * (1 + len(checksums))
+    footer = bytearray(data[start:])
+    digits = found.start - start
+    footer[digits + 8 : found.end - start] = b"".join(b"%08x" % checksum for checksum in checksums)
+    # The footer's own checksum covers the others, so that a damaged one cannot accuse a whole row group.
+    footer[digits : digits + 8] = b"%08x" % google_crc32c.value(bytes(footer))
+    return data[:start] + bytes(footer)
+
+
+def check(data: bytes) -> CheckedFile | None:
+    """Compare a file with its checksums. None if the footer is damaged or has no checksums."""
+    start = _footer_start(data)
+    found = None if start is None else _find(data, start)
+    if start is None or found is None:
+        return None
+    own, *expected = (int(data[at : at + 8], 16) for at in range(found.start, found.end, 8))
+    if google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :]) != own:
+        return None
+    try:
+        metadata = pq.read_metadata(io.BytesIO(data))
+    except Exception:  # noqa: BLE001 - whatever the library raises, there is no footer to read
+        return None
+    edges = _edges(metadata, start)
+    if len(expected) != metadata.num_row_groups + 1:
+        return None
+    groups = tuple(
+        _crc(data, edges[number], edges[number + 1]) == expected[number + 1]
+        for number in range(metadata.num_row_groups)
+    )
+    return CheckedFile(metadata, groups, between=_crc(data, edges[-2], start) == expected[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Digits:
+    """Where the digits of the checksums are in a file."""
+
+    start: int
+    end: int
+
+
+def _find(data: bytes, footer_start: int) -> _Digits | None:
+    """Find the digits of the checksums in the footer."""
+    key = data.rfind(CHECKSUMS_KEY, footer_start)
+    match = _TEXT.match(data, key + len(CHECKSUMS_KEY)) if key >= 0 else None
+    return _Digits(match.start(1), match.end(1)) if match else None
+
+
+def _footer_start(data: bytes) -> int | None:
+    """Return where the footer begins, None if the end of the file makes no sense."""
+    if len(data) < 2 * _TAIL_BYTES or data[-4:] != b"PAR1":
+        return None
+    start = len(data) - _TAIL_BYTES - int.from_bytes(data[-_TAIL_BYTES:-4], "little")
+    return start if start >= 4 else None
+
+
+def _edges(metadata: pq.FileMetaData, footer_start: int) -> list[int]:
+    """Return where each row group begins, where the last one ends, and where the footer begins."""
+    edges = []
+    end = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(index) for index in range(group.num_columns)]
+        starts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        edges.append(min(starts) if number else 0)
+        end = max(s + column.total_compressed_size for s, column in zip(starts, columns, strict=True))
+    return [*edges, end, footer_start]
+
+
+def _crc(data: bytes, start: int, end: int) -> int:
+    """Return the CRC-32C of a range of bytes, without copying it."""
+    return google_crc32c.value(np.frombuffer(data, np.uint8, end - start, start)) if end > start else 0

@@ -1,0 +1,67 @@
+"""Whether the service is shutting down, and reading requests only until it is.
+
+Invariant: once begun, a drain does not end. All methods belong to the event loop's thread.
+Does not end response streams: a service does that in its before_stop hook.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypeVar
+
+from shared.errors import EventException
+
+T = TypeVar("T")
+
+
+def draining_error(service: str) -> EventException:
+    """Return what a caller is told of a service that shuts down."""
+    return EventException(
+        f"{service} is shutting down; try again on another replica, or when it is back",
+        reason="SERVER_DRAINING",
+    )
+
+
+class Drain:
+    """The shutdown of one service, from the signal to the last call."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+        # One for each call that waits for a request right now.
+        self._reads: set[asyncio.Timeout] = set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the service is shutting down."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Begin: new calls are refused and `until_begun` ends. A second call does nothing."""
+        self._begun.set()
+        for read in self._reads:
+            read.reschedule(0)
+
+    async def wait_begun(self) -> None:
+        """Return when the service is shutting down."""
+        await self._begun.wait()
+
+    async def until_begun(self, requests: AsyncIterable[T]) -> AsyncIterator[T]:
+        """Yield the requests of a stream until it ends or the drain begins. What was read is yielded.
+
+        The caller then answers what it has taken and ends the call with `draining_error` if `begun`.
+        """
+        iterator = aiter(requests)
+        while not self.begun:
+            read = asyncio.timeout(None)
+            try:
+                async with read:
+                    self._reads.add(read)
+                    request = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if read.expired():
+                    return
+                raise
+            finally:
+                self._reads.discard(read)
+            yield request
