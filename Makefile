@@ -1,2 +1,123 @@
-protos:
-	python hatch_build.py
+# The commands of the project. `make` lists them.
+#
+# Needs Python 3.11 or newer with its venv module, and make. Everything else is installed into .venv by the
+# first target that needs it. Variables to give on the command line:
+#   PYTHON=python3.13         the interpreter that makes .venv
+#   PYTEST_ARGS="-k recovery" further arguments of pytest, for test, fault, cluster and check
+#   DATA=/path/to/data        folder of real events, for demo and test; the demo simulates events without it
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := ingest_service query_service stream_service analysis_service shared
+PROTO_BASELINE := tests/golden/protos/eventlog_v1.binpb
+DATA ?= ../shared/data
+
+# Folders too, so that a proto which was removed is noticed.
+PROTOS := $(shell find protos)
+
+# The tools find each other here: protoc its plugins, the services their Python.
+export PATH := $(abspath $(BIN)):$(PATH)
+export EVENTLOG_DATA_DIR := $(DATA)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Make .venv, install everything, generate the gRPC stubs; does nothing where nothing changed
+
+.PHONY: demo
+demo: setup ## Start the services, log real or simulated events, read them back, verify, stop: within a minute
+	@$(BIN)/python -m deploy.demo --data "$(DATA)"
+
+.PHONY: up
+up: setup ## Start the cluster in the background, with deploy/eventlog.yaml; logs in build/cluster
+	@$(BIN)/python -m deploy.local_cluster up
+
+.PHONY: down
+down: setup ## Stop the cluster
+	@$(BIN)/python -m deploy.local_cluster down
+
+.PHONY: status
+status: setup ## Say which services of the cluster are running, and where
+	@$(BIN)/python -m deploy.local_cluster status
+
+.PHONY: test
+test: setup ## Run all tests, in random order
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: fault
+fault: setup ## Run the tests of failing disks and crashes only
+	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+.PHONY: cluster
+cluster: setup ## Run the tests against real processes only
+	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint types ## Check style, types, dependencies and protos, then the rules in tests/contract
+	$(BIN)/python -m pytest tests/contract $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup ## Check style, dependencies between modules, and that the protos are sound and compatible
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against $(PROTO_BASELINE)
+
+.PHONY: types
+types: setup ## Check types
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: setup ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## Measure; print each figure beside its target and write build/bench.json
+	@$(BIN)/python -m tests.benchmarks
+
+.PHONY: protos
+protos: setup ## Generate the gRPC stubs anew
+	$(BIN)/python hatch_build.py
+
+.PHONY: proto-baseline
+proto-baseline: setup ## After a release: make the protos as they are what later ones must be compatible with
+	mkdir -p $(dir $(PROTO_BASELINE))
+	$(BIN)/buf build protos --as-file-descriptor-set -o $(PROTO_BASELINE)
+
+# --- How .venv comes about -----------------------------------------------------------------------------------
+
+# Prints the first interpreter that is new enough. Each is tried, because a name on the PATH may be a shim that
+# does not run. An older virtual environment that is active does not matter: only PYTHON or the names are asked.
+define FIND_PYTHON
+for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; \
+done
+endef
+
+$(VENV)/.requirements: requirements.lock
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "eventlog needs Python 3.11 or newer, and $(or $(PYTHON),python3 to python3.11) is not." >&2; \
+		echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python has no venv module. Install it: on Debian and Ubuntu, apt-get install python3-venv," >&2; \
+		echo "or $$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') where that is not the python3 of the system." >&2; \
+		exit 1; \
+	fi; \
+	[ -x $(BIN)/pip ] || "$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml hatch_build.py $(PROTOS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps --no-build-isolation -e .
+	@touch $@

@@ -56,7 +56,9 @@ def ids_of(
     try:
         return following_event_ids(response.first_event_id, response.count)
     except EventValidationException as error:
-        return EventStorageException(f"the ingest service acknowledged request {request.request_id} with a bad id: {error}")
+        return EventStorageException(
+            f"the ingest service acknowledged request {request.request_id} with a bad id: {error}"
+        )
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:

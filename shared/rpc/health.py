@@ -58,7 +58,7 @@ class HealthServicer:
                 return
             await changed.wait()
 
-    def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus:
+    def _status(self, service: str) -> int:
         if service != _OVERALL and service not in self._serving:
             return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         serving = all(self._serving.values()) if service == _OVERALL else self._serving[service]

@@ -36,9 +36,7 @@ def limits(**changes: object) -> Limits:
 
 def make_outbox(**changes: object) -> Outbox[str]:
     numbers = iter(range(1, 1_000_000))
-    return Outbox(
-        limits(**changes), BackOff(first_s=1.0, max_s=8.0, jitter=lambda: 1.0), lambda: f"r{next(numbers)}"
-    )
+    return Outbox(limits(**changes), BackOff(first_s=1.0, max_s=8.0, jitter=lambda: 1.0), lambda: f"r{next(numbers)}")
 
 
 def submission(handle: str, *, count: int = 1, size: int = 10, urgent: bool = False) -> Submission[str]:

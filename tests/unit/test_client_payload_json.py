@@ -17,9 +17,7 @@ from shared.client.payload_json import encode_payload
 from shared.errors import EventValidationException
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | KEYS
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | KEYS
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=20)
 
 

@@ -1,0 +1,9 @@
+"""Runs the analysis service: python -m analysis_service --config FILE."""
+
+import sys
+
+from analysis_service.composition import run
+from shared.rpc.service_main import service_main
+
+if __name__ == "__main__":
+    sys.exit(service_main(run, service="analysis_service"))

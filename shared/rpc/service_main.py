@@ -1,0 +1,47 @@
+"""What the __main__ of every service does: arguments, configuration, logs, event loop, exit code.
+
+Exit codes: 0 after a drain, 1 where the service cannot start or fails, 2 for wrong arguments.
+What the operator can mend is one log line that says how, without a traceback.
+"""
+
+import argparse
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+
+from shared.config import EventConfig, load_config
+from shared.errors import EventException
+from shared.rpc.call import sole_cause
+from shared.telemetry.logs import configure_logging
+
+_log = logging.getLogger("eventlog.service")
+
+
+def service_main(
+    run: Callable[[EventConfig], Coroutine[None, None, None]],
+    *,
+    service: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Load the configuration, run the service until it ends, and return the exit code.
+
+    run: serves until a signal; makes everything itself, from the configuration. argv: None for sys.argv.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {service}", description=f"The {service} of eventlog.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; without it, defaults")
+    arguments = parser.parse_args(argv)
+    configure_logging(level="info", log_format="json", service=service)
+    try:
+        config = load_config(arguments.config)
+        telemetry = config.telemetry
+        configure_logging(level=telemetry.log_level, log_format=telemetry.log_format, service=service)
+        asyncio.run(run(config))
+    except Exception as error:  # noqa: BLE001 — the last place where it can be told
+        cause = sole_cause(error)
+        if isinstance(cause, EventException):
+            _log.critical("%s", cause, extra={"reason": cause.reason, "details": cause.metadata})
+        else:
+            _log.critical("the service failed", exc_info=error)
+        return 1
+    return 0
