@@ -4,7 +4,7 @@
 # first target that needs it. Variables to give on the command line:
 #   PYTHON=python3.13         the interpreter that makes .venv
 #   PYTEST_ARGS="-k recovery" further arguments of pytest, for test, fault, cluster and check
-#   DATA=/path/to/data        folder of real events, for demo and test; the demo simulates events without it
+#   EVENTLOG_DATA_DIR=/data   folder of real events, for demo, test and bench; without it the demo simulates some
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,16 +12,16 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := ingest_service query_service stream_service analysis_service shared
 PROTO_BASELINE := tests/golden/protos/eventlog_v1.binpb
-DATA ?= ../shared/data
+EVENTLOG_DATA_DIR ?= ../shared/data
+export EVENTLOG_DATA_DIR
 
 # Folders too, so that a proto which was removed is noticed.
-PROTOS := $(shell find protos)
+PROTOS := $(shell find protos -mindepth 1)
 
-# The tools find each other here: protoc its plugins, the services their Python.
+# protoc finds its plugins there.
+OUTER_PATH := $(PATH)
 export PATH := $(abspath $(BIN)):$(PATH)
-export EVENTLOG_DATA_DIR := $(DATA)
 
 .PHONY: help
 help: ## List the targets
@@ -32,7 +32,7 @@ setup: $(VENV)/.installed ## Make .venv, install everything, generate the gRPC s
 
 .PHONY: demo
 demo: setup ## Start the services, log real or simulated events, read them back, verify, stop: within a minute
-	@$(BIN)/python -m deploy.demo --data "$(DATA)"
+	@$(BIN)/python -m deploy.demo --data "$(EVENTLOG_DATA_DIR)"
 
 .PHONY: up
 up: setup ## Start the cluster in the background, with deploy/eventlog.yaml; logs in build/cluster
@@ -90,34 +90,37 @@ protos: setup ## Generate the gRPC stubs anew
 .PHONY: proto-baseline
 proto-baseline: setup ## After a release: make the protos as they are what later ones must be compatible with
 	mkdir -p $(dir $(PROTO_BASELINE))
-	$(BIN)/buf build protos --as-file-descriptor-set -o $(PROTO_BASELINE)
+	$(BIN)/buf build protos --exclude-source-info -o $(PROTO_BASELINE)
 
 # --- How .venv comes about -----------------------------------------------------------------------------------
 
-# Prints the first interpreter that is new enough. Each is tried, because a name on the PATH may be a shim that
-# does not run. An older virtual environment that is active does not matter: only PYTHON or the names are asked.
-define FIND_PYTHON
-for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
-	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; \
-done
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+define NO_PYTHON
+eventlog needs Python 3.11 or newer, and none of these is: $(CANDIDATES).
+Install one (on Debian and Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3
 endef
+define NO_VENV
+has no venv module. Install it: on Debian and Ubuntu apt-get install python3-venv,
+or python3.N-venv where it is a python3.N other than the system's own.
+endef
+export NO_PYTHON NO_VENV
 
-$(VENV)/.requirements: requirements.lock
-	@python=$$($(FIND_PYTHON)); \
-	if [ -z "$$python" ]; then \
-		echo "eventlog needs Python 3.11 or newer, and $(or $(PYTHON),python3 to python3.11) is not." >&2; \
-		echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
-		exit 1; \
-	fi; \
-	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
-		echo "$$python has no venv module. Install it: on Debian and Ubuntu, apt-get install python3-venv," >&2; \
-		echo "or $$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') where that is not the python3 of the system." >&2; \
-		exit 1; \
-	fi; \
-	[ -x $(BIN)/pip ] || "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements.lock
+# Each candidate is run, because a name on the PATH may be a shim behind which there is nothing.
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
+
+$(BIN)/python:
+	@PATH="$(OUTER_PATH)"; \
+	for python in $(CANDIDATES) ""; do "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && break; done; \
+	[ -n "$$python" ] || { echo "$$NO_PYTHON" >&2; exit 1; }; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "$$python $$NO_VENV" >&2; exit 1; }; \
+	echo "making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(VENV)
+
+$(VENV)/.requirements: $(BIN)/python requirements.lock
+	$(PIP_INSTALL) -r requirements.lock
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml hatch_build.py $(PROTOS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@

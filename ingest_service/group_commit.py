@@ -291,7 +291,8 @@ class GroupCommit:
             events=frame.encoded.header.count,
             written_bytes=frame.encoded.header.length,
             requests=len(frame.waiting),
-            seconds=self._clock.monotonic_s() - started_s,
+            commit_s=self._clock.monotonic_s() - started_s,
+            sync_s=self._writer.last_sync_s,
         )
         self._finish(frame)
         return True

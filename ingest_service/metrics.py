@@ -1,6 +1,8 @@
 """What the ingest service counts and measures, under the prefix eventlog_ingest_."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.telemetry.metrics import Metrics
 
 # From the fastest sync of a good disk to a disk that is in trouble.
 _SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -10,15 +12,15 @@ _EVENTS = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 50_000, 200_000)
 class IngestMetrics:
     """Instruments of the ingest service. Safe for several threads."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         def counter(name: str, text: str) -> Counter:
-            return Counter(f"eventlog_ingest_{name}", text, registry=registry)
+            return metrics.counter(f"ingest_{name}", text)
 
         def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"eventlog_ingest_{name}", text, registry=registry)
+            return metrics.gauge(f"ingest_{name}", text)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"eventlog_ingest_{name}", text, buckets=buckets, registry=registry)
+            return metrics.histogram(f"ingest_{name}", text, buckets=buckets)
 
         self.events = counter("events", "Events committed.")
         self.written_bytes = counter("written_bytes", "Bytes of frames written and synced.")
@@ -35,7 +37,7 @@ class IngestMetrics:
         self.buffered_bytes = gauge("buffered_bytes", "Bytes accepted and not yet synced.")
         self.buffered_bytes_max = gauge("buffered_bytes_max", "Most bytes that may wait to be synced.")
         self.committed_position = gauge("committed_position", "Highest synced position.")
-        self.segments = Gauge("eventlog_ingest_segments", "Segments by state.", ["state"], registry=registry)
+        self.segments = metrics.gauge("ingest_segments", "Segments by state.", ["state"])
         self.disk_bytes = gauge("disk_bytes", "Bytes of all segments.")
         self.free_bytes = gauge("free_bytes", "Bytes free on the log's disk.")
         self.recovered_torn_bytes = gauge("recovered_torn_bytes", "Unacknowledged bytes cut at the last start.")
@@ -45,10 +47,13 @@ class IngestMetrics:
         self.sealing_failures = counter("sealing_failures", "Attempts to seal a segment that failed.")
         self.sealing_seconds = histogram("sealing_seconds", "Time to seal a segment.", (0.5, 1, 2, 5, 10, 30, 60, 300))
 
-    def observe_commit(self, *, events: int, written_bytes: int, requests: int, seconds: float) -> None:
+    def observe_commit(
+        self, *, events: int, written_bytes: int, requests: int, commit_s: float, sync_s: float
+    ) -> None:
         """Count one committed frame."""
         self.events.inc(events)
         self.written_bytes.inc(written_bytes)
         self.frame_events.observe(events)
         self.frame_requests.observe(requests)
-        self.commit_seconds.observe(seconds)
+        self.commit_seconds.observe(commit_s)
+        self.sync_seconds.observe(sync_s)

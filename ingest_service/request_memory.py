@@ -7,12 +7,19 @@ oldest out. What is remembered is also on disk: in the frames of unsealed segmen
 Not safe for several threads; the preparing thread owns it.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 
 from shared.errors import EventValidationException
-from shared.log.recovery import RememberedRequest
+from shared.log.file_system import FileSystem
+from shared.log.frame import FrameDamaged
+from shared.log.names import SEGMENTS, parse_requests_name
+from shared.log.recovery import Recovered, RememberedRequest
+from shared.log.request_file import read_request_file
 from shared.log.types import Nanoseconds, Position, PositionRange
+
+_log = logging.getLogger(__name__)
 
 
 class RequestMemory:
@@ -61,3 +68,16 @@ class RequestMemory:
                 count=first_count,
             )
         return PositionRange(first, Position(first + first_count - 1)), recorded_at
+
+
+def load_requests(memory: RequestMemory, fs: FileSystem, recovered: Recovered, *, now_ns: int) -> None:
+    """Fill the memory from the disk: first the sealed segments', then those that recovery found."""
+    for name in fs.list(SEGMENTS):
+        if parse_requests_name(name) is None:
+            continue
+        try:
+            memory.remember(read_request_file(fs, name))
+        except FrameDamaged as error:
+            _log.error("request ids of a sealed segment are lost", extra={"file": name, "problem": str(error)})
+    memory.remember(recovered.requests)
+    memory.forget_expired(Nanoseconds(now_ns))

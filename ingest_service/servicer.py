@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import grpc
 from eventlog.v1 import ingest_service_pb2 as pb
 from shared.events.ids import format_event_id
+from shared.rpc.drain import Drain
 from shared.rpc.service import raw_request, raw_response
 
-from ingest_service.group_commit import GroupCommit, unavailable
+from ingest_service.group_commit import GroupCommit, draining, unavailable
 from ingest_service.metrics import IngestMetrics
 from ingest_service.pending import Acknowledgement, PendingRequest, StreamOrder
 from shared.clock import Clock
@@ -37,6 +38,7 @@ class IngestServicer:
         codec: WireCodec,
         metrics: IngestMetrics,
         clock: Clock,
+        drain: Drain,
         *,
         log_id: str,
         batch_events_max: int,
@@ -46,6 +48,7 @@ class IngestServicer:
         self._codec = codec
         self._metrics = metrics
         self._clock = clock
+        self._drain = drain
         self._log_id = log_id
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
@@ -108,7 +111,7 @@ class IngestServicer:
     ) -> None:
         order = StreamOrder()
         try:
-            async for request in requests:
+            async for request in self._drain.until_begun(requests):
                 pending = self._pending(request)
                 pending.stream = order
                 await self._submit_when_room(pending)
@@ -116,7 +119,7 @@ class IngestServicer:
         except Exception as error:  # noqa: BLE001 — the stream answers what came before, then ends with it
             await waiting.put(error)
         else:
-            await waiting.put(None)
+            await waiting.put(draining() if self._drain.begun else None)
 
     async def _submit_when_room(self, pending: PendingRequest) -> None:
         while True:

@@ -85,8 +85,10 @@ class EventEncoder:
         for index, event in enumerate(events):
             try:
                 # What was made from JSON text keeps that text.
-                exact = isinstance(event, ExactEvent)
-                payload_json = event.payload_json if exact else encode_payload(event.payload)
+                if isinstance(event, ExactEvent):
+                    payload_json = event.payload_json
+                else:
+                    payload_json = encode_payload(event.payload)
                 self._fill(request.events.add(), event.type, payload_json, _origin_of(event, correlation_id))
             except EventValidationException as error:
                 raise _at_index(index, error) from error

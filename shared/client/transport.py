@@ -59,12 +59,12 @@ class GrpcTransport:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._log_batch = self._channel.unary_unary(
+        self._log_batch: "grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse]" = self._channel.unary_unary(
             LOG_BATCH,
             request_serializer=None,
             response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
         )
-        self._flush = self._channel.unary_unary(
+        self._flush: "grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse]" = self._channel.unary_unary(
             FLUSH, request_serializer=None, response_deserializer=ingest_service_pb2.FlushResponse.FromString
         )
 
@@ -92,12 +92,12 @@ class AsyncGrpcTransport:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._log_batch = self._channel.unary_unary(
+        self._log_batch: "grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse]" = self._channel.unary_unary(
             LOG_BATCH,
             request_serializer=None,
             response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
         )
-        self._flush = self._channel.unary_unary(
+        self._flush: "grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse]" = self._channel.unary_unary(
             FLUSH, request_serializer=None, response_deserializer=ingest_service_pb2.FlushResponse.FromString
         )
 

@@ -12,17 +12,13 @@ Nothing here checks the log's limits: the ingest service does, and names each wr
 """
 
 import datetime as dt
-import json
-import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-import msgspec
-
-from shared.errors import EventValidationException, FieldViolation
-from shared.events.timestamps import format_timestamp, to_datetime, to_nanoseconds
+from shared.events.payloads import parse_payload
+from shared.events.timestamps import to_datetime, to_nanoseconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +62,16 @@ class Event:
 class ExactEvent(Event):
     """An event made from exact values. Equal to another if all exact values are."""
 
+    _EXACT: ClassVar[tuple[str, ...]] = (
+        "id",
+        "timestamp_ns",
+        "type",
+        "source",
+        "correlation_id",
+        "payload_json",
+        "metadata",
+    )
+
     # The payload as the text of a JSON object, as the producer wrote it.
     payload_json: str
 
@@ -99,7 +105,13 @@ class ExactEvent(Event):
     @cached_property
     def payload(self) -> dict[str, Any]:
         """The payload, parsed: integers of any size are exact. Raises EventValidationException if it cannot be."""
-        return _parse_payload(self.payload_json)
+        return parse_payload(self.payload_json)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to {name}; make another event")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError(f"cannot delete {name}; make another event")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExactEvent):
@@ -110,19 +122,17 @@ class ExactEvent(Event):
         return hash((self.id, self.timestamp_ns, self.type, self.payload_json))
 
     def __repr__(self) -> str:
-        values = {**self._exact_values(), **self._readable_times()}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+        values = zip(self._EXACT, self._exact_values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values)})"
 
-    def _exact_values(self) -> dict[str, Any]:
-        names = ("id", "timestamp_ns", "type", "source", "correlation_id", "payload_json", "metadata")
-        return {name: getattr(self, name) for name in names}
-
-    def _readable_times(self) -> dict[str, str]:
-        return {} if self.timestamp_ns is None else {"timestamp_ns": format_timestamp(self.timestamp_ns)}
+    def _exact_values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._EXACT)
 
 
 class RecordedEvent(ExactEvent):
     """An event as the log recorded it. It never changes."""
+
+    _EXACT: ClassVar[tuple[str, ...]] = (*ExactEvent._EXACT, "position", "recorded_at_ns")  # noqa: SLF001 — its own
 
     id: str
     source: str
@@ -130,3 +140,67 @@ class RecordedEvent(ExactEvent):
     position: int
     # When the log recorded it, in nanoseconds since the epoch. Never decreases with the position.
     recorded_at_ns: int
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 — the specification's name
+        timestamp_ns: int,
+        type: str,  # noqa: A002 — the specification's name
+        source: str,
+        correlation_id: str | None = None,
+        payload_json: str = "{}",
+        metadata: EventMetadata | None = None,
+        position: int,
+        recorded_at_ns: int,
+    ) -> None:
+        super().__init__(
+            id=id,
+            timestamp_ns=timestamp_ns,
+            type=type,
+            source=source,
+            correlation_id=correlation_id,
+            payload_json=payload_json,
+            metadata=metadata,
+        )
+        self.__dict__.update(position=position, recorded_at_ns=recorded_at_ns)
+
+    @cached_property
+    def timestamp(self) -> dt.datetime:
+        """When it happened, cut off to microseconds. timestamp_ns is exact."""
+        assert self.timestamp_ns is not None
+        return to_datetime(self.timestamp_ns)
+
+    @cached_property
+    def recorded_at(self) -> dt.datetime:
+        """When the log recorded it, cut off to microseconds. recorded_at_ns is exact."""
+        return to_datetime(self.recorded_at_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFilters:
+    """Which events: all parts must hold; within a part any value may hold. Empty matches everything."""
+
+    # Patterns for the type: * is any run of characters, ? any one character.
+    type_patterns: list[str] = field(default_factory=list)
+    # Start, inclusive, and end, exclusive, of the timestamp; None: unbounded on that side.
+    time_range: tuple[dt.datetime | None, dt.datetime | None] | None = None
+    sources: list[str] = field(default_factory=list)
+    correlation_ids: list[str] = field(default_factory=list)
+    # RE2 patterns searched for in the payload's JSON text. Of a compiled one its text and flags count.
+    content_patterns: list[str | re.Pattern[str]] = field(default_factory=list)
+    # An expression of the filter language that must hold too.
+    expression: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayState:
+    """Where a replay is."""
+
+    # Last position delivered, 0 for none.
+    position: int = 0
+    # When the event at it was recorded.
+    timestamp: dt.datetime | None = None
+    filters: EventFilters = field(default_factory=EventFilters)
+    # Multiple of the recorded pace; 0: as fast as possible.
+    speed: float = 1.0

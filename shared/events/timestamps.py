@@ -32,9 +32,7 @@ def parse_timestamp(text: str, *, field: str = "timestamp") -> int:
         raise _refusal(field, text)
     year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
     try:
-        moment = dt.datetime(
-            int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=dt.UTC
-        )
+        moment = dt.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=dt.UTC)
     except ValueError as error:
         raise _refusal(field, text) from error
     since = moment - _EPOCH

@@ -5,6 +5,7 @@ error the segment is poisoned and takes nothing more, because after a failed syn
 about its last bytes, whatever a later sync says.
 """
 
+from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.log.file_system import AppendFile, FileSystem
 from shared.log.frame import EncodedFrame
@@ -16,16 +17,19 @@ from shared.log.types import Nanoseconds, Offset, Position
 class ActiveSegment:
     """A .log file that grows by frames. One thread may use it."""
 
-    def __init__(self, file: AppendFile, *, first: Position, opened_at: Nanoseconds) -> None:
+    def __init__(self, file: AppendFile, clock: Clock, *, first: Position) -> None:
         self._file = file
+        self._clock = clock
         self.first = first
-        self.opened_at = opened_at
+        self.opened_at = Nanoseconds(clock.now_ns())
         self.end = Offset(SEGMENT_HEADER_BYTES)
         self.events = 0
         self.poisoned = False
+        # How long the last sync took, in seconds.
+        self.last_sync_s = 0.0
 
     @classmethod
-    def create(cls, fs: FileSystem, *, log_id: str, first: Position, now: Nanoseconds) -> "ActiveSegment":
+    def create(cls, fs: FileSystem, clock: Clock, *, log_id: str, first: Position) -> "ActiveSegment":
         """Create the file and its directory entry, both synced. Raises OSError."""
         file = fs.create(log_name(first))
         try:
@@ -35,7 +39,7 @@ class ActiveSegment:
         except OSError:
             file.close()
             raise
-        return cls(file, first=first, opened_at=now)
+        return cls(file, clock, first=first)
 
     @property
     def name(self) -> str:
@@ -48,7 +52,9 @@ class ActiveSegment:
         assert frame.header.first_position == self.first + self.events
         try:
             self._file.append(frame.pieces)
+            started_s = self._clock.monotonic_s()
             self._file.sync()
+            self.last_sync_s = self._clock.monotonic_s() - started_s
         except OSError as error:
             self.poisoned = True
             self.close()

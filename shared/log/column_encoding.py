@@ -70,11 +70,14 @@ def _smallest(column: pa.Table, path: str, candidates: list[str]) -> str | None:
 def _size(column: pa.Table, path: str, encoding: str) -> int:
     sink = io.BytesIO()
     dictionary = encoding == DICTIONARY
+    options: dict[str, Any] = {
+        "use_dictionary": [path] if dictionary else False,
+        "column_encoding": None if dictionary else {path: encoding},
+    }
     pq.write_table(
         column,
         sink,
-        use_dictionary=[path] if dictionary else False,
-        column_encoding=None if dictionary else {path: encoding},
+        **options,
         compression="zstd",
         compression_level=1,
         row_group_size=max(1, column.num_rows),

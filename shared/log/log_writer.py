@@ -88,6 +88,8 @@ class LocalLogWriter:
             self._lock.release()
             raise
         self._active: ActiveSegment | None = None
+        # How long the last sync of a frame took, in seconds.
+        self.last_sync_s = 0.0
         self._publish(self.recovered.last_recorded_at)
 
     @property
@@ -108,6 +110,7 @@ class LocalLogWriter:
         except StorageUnavailable:
             self._active = None
             raise
+        self.last_sync_s = active.last_sync_s
         self.last_position = header.positions.last
         self._publish(header.recorded_at)
 
@@ -153,9 +156,7 @@ class LocalLogWriter:
         first = Position(self.last_position + 1)
         try:
             self._clear_name(first)
-            active = ActiveSegment.create(
-                self._fs, log_id=self.log_id, first=first, now=Nanoseconds(self._clock.now_ns())
-            )
+            active = ActiveSegment.create(self._fs, self._clock, log_id=self.log_id, first=first)
         except OSError as error:
             raise StorageUnavailable(f"cannot open a new segment: {error.strerror or error}") from error
         self._active = active

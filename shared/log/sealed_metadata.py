@@ -13,7 +13,7 @@ from shared.errors import UnsupportedFormat
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.types import Damage, PositionRange
 
-METADATA_KEY = b"eventlog.segment"
+METADATA_KEY = "eventlog.segment"
 FORMAT_VERSION = 1
 
 

@@ -80,13 +80,18 @@ class _RowGroups:
 
     def _flush(self) -> None:
         if self._pending:
-            arrays = [
-                pa.concat_arrays([piece.column(name).cast(field_type) for piece in self._pending])
-                for name, field_type in zip(EVENT_SCHEMA.names, EVENT_SCHEMA.types, strict=True)
-            ]
-            self._groups.append(pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA))
+            self._groups.append(_concatenate(self._pending))
         self._pending = []
         self._pending_rows = self._pending_bytes = 0
+
+
+def _concatenate(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return one batch with EVENT_SCHEMA. A single piece is not copied."""
+    arrays = [
+        pieces[0].column(name) if len(pieces) == 1 else pa.concat_arrays([each.column(name) for each in pieces])
+        for name in EVENT_SCHEMA.names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
 
 
 class _PositionCheck:

@@ -7,12 +7,13 @@ Invariant: a reflection stream that a client keeps open ends when the service dr
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any, cast
 
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from shared.rpc.call import Context
 from shared.rpc.drain import Drain
 
-DESCRIPTOR = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+DESCRIPTOR = cast("ServiceDescriptor", reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
 NAMES = (DESCRIPTOR.full_name, "grpc.reflection.v1.ServerReflection")
 
 

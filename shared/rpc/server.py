@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -39,7 +39,7 @@ from shared.telemetry.rpc_metrics import RpcMetrics
 
 _log = logging.getLogger("eventlog.server")
 
-_HEALTH_DESCRIPTOR = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_HEALTH_DESCRIPTOR = cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"])
 
 
 @dataclass(frozen=True, slots=True)

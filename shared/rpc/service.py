@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _RAW_REQUEST = "eventlog_raw_request"
 _RAW_RESPONSE = "eventlog_raw_response"
 
-_HANDLERS: dict[tuple[bool, bool], tuple[str, Callable[..., grpc.RpcMethodHandler[Any, Any]]]] = {
+_HANDLERS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
     # (requests stream, responses stream)
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),

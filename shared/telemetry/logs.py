@@ -10,14 +10,12 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import orjson
 
 from shared.errors import EventConfigException
 from shared.telemetry.request_id import current_request_id
-
-LogFormat = Literal["json", "text"]
 
 # What logging itself puts on every record; anything else came as `extra`.
 _OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -67,25 +65,26 @@ class TextFormatter(logging.Formatter):
 def configure_logging(
     *,
     level: str,
-    log_format: LogFormat,
+    log_format: str,
     service: str,
     stream: TextIO | None = None,
 ) -> None:
     """Send the records of the whole process to stderr, or to the stream given. Replaces earlier handlers.
 
-    level is one of debug, info, warning, error and critical, in either case. For __main__ modules and
+    level: debug, info, warning, error or critical, in either case. log_format: json or text. For __main__ modules and
     tests only. Raises EventConfigException for an unknown level or format.
     """
     if level.lower() not in _LEVELS:
         raise EventConfigException(f'unknown log level "{level}"; write one of {", ".join(_LEVELS)}')
-    formatters = {"json": JsonFormatter(service), "text": TextFormatter()}
+    formatters: dict[str, logging.Formatter] = {"json": JsonFormatter(service), "text": TextFormatter()}
     if log_format not in formatters:
         raise EventConfigException(f'unknown log format "{log_format}"; write json or text')
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatters[log_format])
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # At debug level asyncio tells of every selector and callback, which hides what the service does.
-    logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
+    # Below info, libraries tell of every selector and loop, which hides what the service does.
+    for library in ("asyncio", "grpc"):
+        logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))
     logging.captureWarnings(capture=True)
 
 

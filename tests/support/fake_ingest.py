@@ -17,7 +17,7 @@ from shared.errors import EventException, EventValidationException, FieldViolati
 from shared.events.ids import format_event_id
 from shared.rpc.status import to_status
 
-LOG_ID = "0TESTLOG"
+LOG_ID = "0TEST001"
 
 
 @dataclass

@@ -37,7 +37,7 @@ def test_payload_has_type_message_frames_and_cause():
 def test_suppressed_context_is_left_out_and_unsuppressed_is_told():
     """`from None` hides what came before; an exception raised while handling another tells it."""
 
-    def fail(suppress):
+    def fail(*, suppress):
         try:
             int("x")
         except ValueError:
@@ -45,8 +45,8 @@ def test_suppressed_context_is_left_out_and_unsuppressed_is_told():
                 raise KeyError("k") from None
             raise KeyError("k")  # noqa: B904 — the context is the point
 
-    assert "causes" not in error_payload(raised(lambda: fail(True)))
-    [context] = error_payload(raised(lambda: fail(False)))["causes"]
+    assert "causes" not in error_payload(raised(lambda: fail(suppress=True)))
+    [context] = error_payload(raised(lambda: fail(suppress=False)))["causes"]
     assert context["relation"] == "context"
 
 
@@ -104,11 +104,11 @@ def test_notes_are_told():
 def test_exception_that_cannot_be_printed_is_logged_all_the_same():
     """A __str__ that raises, and text that is not Unicode, do not make logging the error fail."""
 
-    class Broken(Exception):
+    class BrokenError(Exception):
         def __str__(self):
             raise RuntimeError
 
-    assert "raised RuntimeError" in error_payload(Broken())["message"]
+    assert "raised RuntimeError" in error_payload(BrokenError())["message"]
     orjson.dumps(error_payload(ValueError("\ud800")))
 
 

@@ -332,7 +332,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.left[each.submission.handle] = how
 
     @rule(count=st.integers(1, 4), size=st.integers(1, 60), urgent=st.booleans())
-    def offer(self, count: int, size: int, urgent: bool) -> None:
+    def offer(self, *, count: int, size: int, urgent: bool) -> None:
         self.next_handle += 1
         made = Submission(fragment=b"x" * size, count=count, handle=self.next_handle, urgent=urgent)
         was_full = self.outbox.full
@@ -364,7 +364,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.request is not None)
     @rule(answer_lost=st.booleans())
-    def server_logs(self, answer_lost: bool) -> None:
+    def server_logs(self, *, answer_lost: bool) -> None:
         request, self.request = self.request, None
         duplicate = self.server.receive(request)
         if answer_lost:
@@ -379,7 +379,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.request is not None)
     @rule(kind=st.sampled_from(RefusalKind), guilty=st.sets(st.integers(0, 4)))
-    def server_refuses(self, kind: RefusalKind, guilty: set[int]) -> None:
+    def server_refuses(self, *, kind: RefusalKind, guilty: set[int]) -> None:
         request, self.request = self.request, None
         if request.request_id in self.server.request_ids and kind not in (
             RefusalKind.RETRY,

@@ -49,7 +49,7 @@ class Weird(dt.tzinfo):
     ("value", "text"),
     [
         (dt.datetime(2024, 1, 20, 10, 30, tzinfo=dt.UTC), '"2024-01-20T10:30:00Z"'),
-        (dt.datetime(2024, 1, 20, 10, 30, 0, 123456), '"2024-01-20T10:30:00.123456Z"'),
+        (dt.datetime(2024, 1, 20, 10, 30, 0, 123456), '"2024-01-20T10:30:00.123456Z"'),  # noqa: DTZ001 — the point
         (
             dt.datetime(2024, 1, 20, 10, 30, tzinfo=dt.timezone(dt.timedelta(hours=2))),
             '"2024-01-20T10:30:00+02:00"',

@@ -1,0 +1,145 @@
+"""Constructs the ingest service from its configuration, and runs it."""
+
+import asyncio
+import logging
+import socket
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2
+from ingest_service.admin_servicer import LogAdminServicer
+from ingest_service.enrichment import Enricher
+from ingest_service.frame_builder import FrameBuilder
+from ingest_service.group_commit import GroupCommit, GroupCommitLimits
+from ingest_service.housekeeping import Housekeeping
+from ingest_service.metrics import IngestMetrics
+from ingest_service.request_memory import RequestMemory, load_requests
+from ingest_service.servicer import IngestServicer
+from shared.clock import Clock, SystemClock
+from shared.columns.wire import WireCodec
+from shared.config import EventConfig
+from shared.events.ids import new_log_id
+from shared.log.file_system import LocalFileSystem
+from shared.log.log_reader import LocalLogReader
+from shared.log.log_writer import LocalLogWriter, RotationLimits
+from shared.log.recovery import Recovered
+from shared.rpc.server import Server, serve_until_signalled
+from shared.telemetry.metrics import Metrics
+
+SERVICE = "ingest_service"
+_NANOS = 1_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+async def run(config: EventConfig) -> None:
+    """Recover the log and serve until SIGTERM; then drain, sync and give the log back."""
+    clock = SystemClock()
+    metrics = Metrics(SERVICE)
+    ingest_metrics = IngestMetrics(metrics)
+    fs = LocalFileSystem(config.storage.base_path)
+    codec = WireCodec()
+    async with AsyncExitStack() as stack:
+        server = Server(
+            service=SERVICE,
+            listen=config.ingest.listen,
+            metrics_listen=config.ingest.metrics_listen,
+            metrics=metrics,
+            clock=clock,
+        )
+        writer = await asyncio.to_thread(_open_writer, fs, clock, config)
+        stack.callback(writer.close)
+        _report(writer.recovered, ingest_metrics)
+        memory = await asyncio.to_thread(_load_memory, fs, writer.recovered, config, clock)
+        builder = _builder(config, codec, memory, clock, writer)
+        limits = GroupCommitLimits(config.ingest.frame_bytes_max, config.ingest.buffered_bytes_max)
+        commit = GroupCommit(writer, builder, clock, ingest_metrics, limits, loop=asyncio.get_running_loop())
+        ingest_metrics.buffered_bytes_max.set(config.ingest.buffered_bytes_max)
+        ingest_metrics.committed_position.set(writer.last_position)
+        commit.start()
+        # After the drain of the server, what was accepted is committed.
+        stack.push_async_callback(asyncio.to_thread, commit.stop, config.ingest.grace)
+        servicer = IngestServicer(
+            commit,
+            codec,
+            ingest_metrics,
+            clock,
+            server.drain,
+            log_id=writer.log_id,
+            batch_events_max=config.ingest.batch_events_max,
+            batch_bytes_max=config.ingest.batch_bytes_max,
+        )
+        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, ingest_metrics, config)
+        server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
+        server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
+        await stack.enter_async_context(server)
+        async with asyncio.TaskGroup() as tasks:
+            housekeeping = Housekeeping(
+                fs,
+                clock,
+                ingest_metrics,
+                config.storage,
+                log_id=writer.log_id,
+                request_id_horizon_s=config.ingest.request_id_horizon,
+            )
+            running = tasks.create_task(housekeeping.run())
+            server.set_serving("", serving=True)
+            await serve_until_signalled(server, grace_s=config.ingest.grace)
+            running.cancel()
+
+
+def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> LocalLogWriter:
+    rotation = config.storage.rotation
+    return LocalLogWriter(
+        fs,
+        clock,
+        limits=RotationLimits(rotation.max_size, rotation.max_age, rotation.max_events),
+        free_bytes_min=config.storage.min_free_bytes,
+        new_log_id=new_log_id(),
+    )
+
+
+def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:
+    memory = RequestMemory(
+        requests_max=config.ingest.request_ids_max, horizon_ns=round(config.ingest.request_id_horizon * _NANOS)
+    )
+    load_requests(memory, fs, recovered, now_ns=clock.now_ns())
+    return memory
+
+
+def _builder(
+    config: EventConfig, codec: WireCodec, memory: RequestMemory, clock: Clock, writer: LocalLogWriter
+) -> FrameBuilder:
+    enricher = Enricher(
+        codec,
+        host=config.ingest.host or socket.gethostname(),
+        version=config.ingest.version or version("eventlog"),
+    )
+    return FrameBuilder(
+        enricher,
+        memory,
+        clock,
+        last_position=writer.last_position,
+        recorded_at=writer.recovered.last_recorded_at,
+    )
+
+
+def _report(recovered: Recovered, metrics: IngestMetrics) -> None:
+    metrics.recovered_torn_bytes.set(recovered.torn_bytes)
+    metrics.damaged_positions.set(sum(damage.positions.count for damage in recovered.damage))
+    if recovered.torn_bytes:
+        _log.warning(
+            "cut a torn tail; the unacknowledged bytes are in quarantine",
+            extra={"torn_bytes": recovered.torn_bytes, "files": recovered.quarantined},
+        )
+    for damage in recovered.damage:
+        _log.error(
+            "committed positions are damaged",
+            extra={
+                "first_position": damage.positions.first,
+                "last_position": damage.positions.last,
+                "file": damage.file,
+                "problem": damage.problem,
+            },
+        )
+    _log.info("recovered the log", extra={"log_id": recovered.log_id, "last_position": recovered.last_position})
