@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2
 from ingest_service.admin_servicer import LogAdminServicer
+from ingest_service.damage_register import DamageRegister
 from ingest_service.enrichment import Enricher
 from ingest_service.frame_builder import FrameBuilder
 from ingest_service.group_commit import GroupCommit, GroupCommitLimits
@@ -50,6 +51,8 @@ async def run(config: EventConfig) -> None:
         writer = await asyncio.to_thread(_open_writer, fs, clock, config)
         stack.callback(writer.close)
         _report(writer.recovered, ingest_metrics)
+        damage = DamageRegister(ingest_metrics)
+        damage.add(writer.recovered.damage)
         memory = await asyncio.to_thread(_load_memory, fs, writer.recovered, config, clock)
         builder = _builder(config, codec, memory, clock, writer)
         limits = GroupCommitLimits(config.ingest.frame_bytes_max, config.ingest.buffered_bytes_max)
@@ -69,7 +72,7 @@ async def run(config: EventConfig) -> None:
             batch_events_max=config.ingest.batch_events_max,
             batch_bytes_max=config.ingest.batch_bytes_max,
         )
-        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, ingest_metrics, config)
+        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage, config)
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)
@@ -126,7 +129,6 @@ def _builder(
 
 def _report(recovered: Recovered, metrics: IngestMetrics) -> None:
     metrics.recovered_torn_bytes.set(recovered.torn_bytes)
-    metrics.damaged_positions.set(sum(damage.positions.count for damage in recovered.damage))
     if recovered.torn_bytes:
         _log.warning(
             "cut a torn tail; the unacknowledged bytes are in quarantine",

@@ -136,16 +136,11 @@ class Housekeeping:
                     self._fs.remove(name)
 
     def _measure(self) -> None:
-        names = self._fs.list(SEGMENTS)
-        segments = list_segments(names)
+        segments = list_segments(self._fs.list(SEGMENTS))
         unsealed = sum(segment.log is not None for segment in segments[:-1])
         sealed = sum(segment.is_sealed for segment in segments)
         for state, count in (("active", len(segments) - unsealed - sealed), ("rotated", unsealed), ("sealed", sealed)):
             self._metrics.segments.labels(state).set(count)
-        total = 0
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += self._fs.size(name)
-        self._metrics.disk_bytes.set(total)
+        self._metrics.disk_bytes.set(self._fs.total_bytes(SEGMENTS))
         self._metrics.free_bytes.set(self._fs.free_bytes())
         self._metrics.quarantined_files.set(len(self._fs.list(QUARANTINE)))

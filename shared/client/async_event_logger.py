@@ -23,8 +23,7 @@ from shared.client.task_sender import TaskSender
 from shared.client.transport import AsyncGrpcTransport
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
-from shared.events.model import Event
-from shared.events.registry import SchemaRegistry
+from shared.events import Event, SchemaRegistry
 
 
 class _Engine:

@@ -17,7 +17,7 @@ from shared.client.options import LoggerOptions
 from shared.client.payload_json import encode_payload
 from shared.clock import Clock
 from shared.errors import EventValidationException, FieldViolation
-from shared.events.model import Event, ExactEvent
+from shared.events import Event, ExactEvent
 from shared.events.timestamps import NANOSECONDS_MAX, NANOSECONDS_MIN, to_nanoseconds
 from shared.log.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MIB
 
@@ -85,10 +85,8 @@ class EventEncoder:
         for index, event in enumerate(events):
             try:
                 # What was made from JSON text keeps that text.
-                if isinstance(event, ExactEvent):
-                    payload_json = event.payload_json
-                else:
-                    payload_json = encode_payload(event.payload)
+                kept = event.payload_json if isinstance(event, ExactEvent) else None
+                payload_json = encode_payload(event.payload) if kept is None else kept
                 self._fill(request.events.add(), event.type, payload_json, _origin_of(event, correlation_id))
             except EventValidationException as error:
                 raise _at_index(index, error) from error
@@ -109,26 +107,29 @@ class EventEncoder:
         if len(payload_json) * 4 > PAYLOAD_BYTES_MAX and len(payload_json.encode()) > PAYLOAD_BYTES_MAX:
             raise _invalid("payload", f"is larger than {PAYLOAD_BYTES_MAX} bytes of JSON; store it elsewhere")
         options = self._options
-        _set_text(event, "source", origin.source if origin.source is not None else options.source)
+        source = origin.source or options.source
+        if source is not None:
+            event.source = _checked(source, "source")
         correlation_id = origin.correlation_id or current_correlation_id()
-        _set_text(event, "correlation_id", correlation_id)
+        if correlation_id is not None:
+            event.correlation_id = _checked(correlation_id, "correlation_id")
         timestamp_ns = self._clock.now_ns() if origin.timestamp_ns is None else origin.timestamp_ns
         _fill_timestamp(event, timestamp_ns)
         metadata = event.metadata
-        _set_text(metadata, "host", origin.host or options.host)
-        _set_text(metadata, "version", origin.version or options.version)
-        _set_text(metadata, "user", origin.user or options.user)
-        _set_text(metadata, "session_id", origin.session_id or options.session_id)
+        for name in ("host", "version", "user", "session_id"):
+            value = getattr(origin, name) or getattr(options, name)
+            if value is not None:
+                setattr(metadata, name, _checked(value, f"metadata.{name}"))
         self._fill_tags(metadata, origin.tags)
 
     def _fill_tags(self, metadata: event_pb2.EventMetadata, tags: Sequence[str]) -> None:
         if isinstance(tags, str):
-            raise _invalid("tags", f"is the text {tags!r}; pass a list of texts")
+            raise _invalid("metadata.tags", f"is the text {tags!r}; pass a list of texts")
         together = [*self._options.tags, *(tag for tag in tags if tag not in self._options.tags)]
         if len(together) > TAGS_MAX:
-            raise _invalid("tags", f"are {len(together)}; at most {TAGS_MAX}")
+            raise _invalid("metadata.tags", f"are {len(together)}; at most {TAGS_MAX}")
         for tag in together:
-            metadata.tags.append(_checked(tag, "tags"))
+            metadata.tags.append(_checked(tag, "metadata.tags"))
 
 
 def _origin_of(event: Event, correlation_id: str | None) -> _Origin:
@@ -149,11 +150,6 @@ def _fill_timestamp(event: event_pb2.NewEvent, timestamp_ns: int) -> None:
     if not NANOSECONDS_MIN <= timestamp_ns <= NANOSECONDS_MAX:
         raise _invalid("timestamp", "is out of range; write one from 1677-09-22 to 2262-04-11")
     event.timestamp.seconds, event.timestamp.nanos = divmod(timestamp_ns, 1_000_000_000)
-
-
-def _set_text(message: event_pb2.NewEvent | event_pb2.EventMetadata, name: str, value: str | None) -> None:
-    if value is not None:
-        setattr(message, name, _checked(value, name))
 
 
 def _checked(value: str, name: str) -> str:

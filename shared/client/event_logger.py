@@ -27,8 +27,7 @@ from shared.client.thread_sender import ThreadSender
 from shared.client.transport import GrpcTransport
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
-from shared.events.model import Event
-from shared.events.registry import SchemaRegistry
+from shared.events import Event, SchemaRegistry
 
 
 class _Engine:

@@ -59,12 +59,14 @@ class GrpcTransport:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._log_batch: "grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse]" = self._channel.unary_unary(
-            LOG_BATCH,
-            request_serializer=None,
-            response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
+        self._log_batch: grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse] = (
+            self._channel.unary_unary(
+                LOG_BATCH,
+                request_serializer=None,
+                response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
+            )
         )
-        self._flush: "grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse]" = self._channel.unary_unary(
+        self._flush: grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse] = self._channel.unary_unary(
             FLUSH, request_serializer=None, response_deserializer=ingest_service_pb2.FlushResponse.FromString
         )
 
@@ -92,13 +94,17 @@ class AsyncGrpcTransport:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._log_batch: "grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse]" = self._channel.unary_unary(
-            LOG_BATCH,
-            request_serializer=None,
-            response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
+        self._log_batch: grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse] = (
+            self._channel.unary_unary(
+                LOG_BATCH,
+                request_serializer=None,
+                response_deserializer=ingest_service_pb2.LogBatchResponse.FromString,
+            )
         )
-        self._flush: "grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse]" = self._channel.unary_unary(
-            FLUSH, request_serializer=None, response_deserializer=ingest_service_pb2.FlushResponse.FromString
+        self._flush: grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.FlushResponse] = (
+            self._channel.unary_unary(
+                FLUSH, request_serializer=None, response_deserializer=ingest_service_pb2.FlushResponse.FromString
+            )
         )
 
     async def log_batch(self, request: bytes, *, timeout_s: float) -> ingest_service_pb2.LogBatchResponse:

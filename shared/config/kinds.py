@@ -26,7 +26,7 @@ NumberT = TypeVar("NumberT", int, float)
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _TYPE_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9_.:/*?-]{0,199}")
-_PAYLOAD_PATH = re.compile(r'payload(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|"[^"\x00-\x1f]+")){1,15}')
+_PAYLOAD_PATH = re.compile(r'payload(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|"(?!\*")[^"\x00-\x1f]+")){1,15}')
 _BARE = re.compile(r"\s*[0-9]+(?:\.[0-9]+)?\s*")
 _SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 

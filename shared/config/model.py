@@ -99,7 +99,8 @@ class RetentionConfig(Section):
     """Seconds by pattern of the type. A type without * and ? means itself and everything below it.
 
     Entries add to the default ones for error and audit, so that naming another type does not shorten
-    theirs. Where several patterns match a type, the longest retention holds."""
+    theirs. Where several patterns match a type, the most specific decides: the one equal to it, then the
+    longest pattern."""
 
 
 class StorageConfig(Section):

@@ -134,7 +134,9 @@ def _violations(line: bytes, error: Exception) -> list[FieldViolation]:
         return [FieldViolation(missing[1], "is missing; every event has one")]
     if place := _PLACE.fullmatch(str(error)):
         return [FieldViolation(place[2], f"is not right: {place[1]}")]
-    return [FieldViolation("", f"is no JSON document: {error}")]
+    # msgspec calls half a surrogate pair a truncated input.
+    hint = " (or half a surrogate pair, such as \\ud800 alone)" if "truncated" in str(error) else ""
+    return [FieldViolation("", f"is no JSON document: {error}{hint}")]
 
 
 def _unknown_keys(line: bytes) -> list[FieldViolation]:

@@ -55,7 +55,10 @@ class Event:
 
     @cached_property
     def timestamp_ns(self) -> int | None:
-        """When it happened, in nanoseconds since the epoch."""
+        """When it happened, in nanoseconds since the epoch.
+
+        Raises EventValidationException for a timestamp before 1677-09-22 or after 2262-04-11.
+        """
         return None if self.timestamp is None else to_nanoseconds(self.timestamp)
 
 

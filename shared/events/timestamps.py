@@ -61,10 +61,16 @@ def format_timestamp(nanoseconds: int) -> str:
     return f"{text}.{rest:09d}Z"
 
 
-def to_nanoseconds(moment: dt.datetime) -> int:
-    """Nanoseconds of a datetime. One without a time zone is UTC. May exceed 64 bits."""
+def to_nanoseconds(moment: dt.datetime, *, field: str = "timestamp") -> int:
+    """Nanoseconds of a datetime. One without a time zone is UTC. field: what the error calls it.
+
+    Raises EventValidationException where they do not fit 64 bits.
+    """
     aware = moment.replace(tzinfo=dt.UTC) if moment.utcoffset() is None else moment
-    return (aware - _EPOCH) // _MICROSECOND * 1_000
+    nanoseconds = (aware - _EPOCH) // _MICROSECOND * 1_000
+    if not NANOSECONDS_MIN <= nanoseconds <= NANOSECONDS_MAX:
+        raise _refusal(field, moment.isoformat())
+    return nanoseconds
 
 
 def to_datetime(nanoseconds: int) -> dt.datetime:

@@ -15,7 +15,7 @@ from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
 from shared.log.frame import Frame, FrameDamaged, decode_frame
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES, DamagedBytes, FrameLocation, scan_frames
-from shared.log.types import Damage, Offset, Position, PositionRange
+from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
 
 # Bytes read and verified at once while an index is made.
 _CHUNK_BYTES = 64 * 1024 * 1024
@@ -46,6 +46,18 @@ class FrameIndex:
     def last_position(self) -> Position:
         """Last position indexed, first - 1 where there is none."""
         return self._frames[-1].header.positions.last if self._frames else Position(self.first - 1)
+
+    @property
+    def events(self) -> int:
+        """Number of events in intact frames."""
+        return sum(frame.header.count for frame in self._frames)
+
+    @property
+    def recorded_at(self) -> tuple[Nanoseconds, Nanoseconds] | None:
+        """When its first and its last event were recorded; None where there is none."""
+        if not self._frames:
+            return None
+        return self._frames[0].header.recorded_at, self._frames[-1].header.recorded_at
 
     def extend(self, end: Offset | None) -> None:
         """Index what was appended since the last call, up to the committed end; None means the whole file.

@@ -5,12 +5,14 @@ once, whatever is rotated, sealed or removed meanwhile; a reader that comes to d
 led past it in silence.
 """
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from shared.errors import EventStorageException, PositionTrimmed
@@ -18,11 +20,11 @@ from shared.log.committed_position import Committed, read_committed
 from shared.log.file_system import FileSystem
 from shared.log.frame_index import FrameIndex, corrupted
 from shared.log.names import SEGMENTS, SegmentFiles, list_segments
-from shared.log.sealed_reader import SealedSegment, open_sealed_segment
+from shared.log.sealed_merge import SealedSegment
 from shared.log.types import Damage, Position, PositionRange
 
 # Sealed segments kept open: each holds its files' verified bytes.
-_SEALED_OPEN_MAX = 8
+_SEALED_OPEN_MAX = 4
 # A segment may be sealed or removed between the listing and the opening, but not again and again.
 _LISTING_ATTEMPTS = 10
 
@@ -78,8 +80,11 @@ class LocalLogReader:
     def segments(self, committed: Committed) -> list[SegmentSpan]:
         """The segments that hold committed positions, in order."""
         files = [s for s in list_segments(self._fs.list(SEGMENTS)) if s.first <= committed.position]
-        ends = [segment.first for segment in files[1:]] + [Position(committed.position + 1)]
-        return [SegmentSpan(segment, until) for segment, until in zip(files, ends, strict=True)]
+        end = Position(committed.position + 1)
+        return [
+            SegmentSpan(segment, following.first if following else end)
+            for segment, following in itertools.zip_longest(files, files[1:])
+        ]
 
     def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
         """Events in position order. See LogReader."""
@@ -106,8 +111,8 @@ class LocalLogReader:
     def damage(self, span: SegmentSpan, committed: Committed) -> list[Damage]:
         """Positions of a segment that cannot be read. Raises FileNotFoundError where it changed meanwhile."""
         if span.files.is_sealed:
-            return self._open_sealed(span.files).damage
-        return self._index(span, committed).damage(span.until)
+            return list(self.sealed_segment(span).damage)
+        return self.frame_index(span, committed).damage(span.until)
 
     def _span_of(self, position: Position, committed: Committed) -> SegmentSpan:
         spans = self.segments(committed)
@@ -126,18 +131,12 @@ class LocalLogReader:
         self, span: SegmentSpan, from_position: Position, until: Position, committed: Committed
     ) -> Iterator[pa.RecordBatch]:
         if not span.files.is_sealed:
-            yield from self._index(span, committed).batches(from_position, until)
+            yield from self.frame_index(span, committed).batches(from_position, until)
             return
-        sealed = self._open_sealed(span.files)
-        at = from_position
-        for damage in sorted(sealed.damage, key=lambda d: d.positions.first):
-            if damage.positions.last < at or damage.positions.first >= until:
-                continue
-            yield from sealed.batches(at, Position(max(at, damage.positions.first)))
-            raise corrupted(damage)
-        yield from sealed.batches(at, until)
+        yield from _readable(self.sealed_segment(span), from_position, until)
 
-    def _index(self, span: SegmentSpan, committed: Committed) -> FrameIndex:
+    def frame_index(self, span: SegmentSpan, committed: Committed) -> FrameIndex:
+        """The frames of a segment that is not sealed, up to what is committed. Raises FileNotFoundError."""
         name = span.files.log
         assert name is not None
         with self._lock:
@@ -148,17 +147,42 @@ class LocalLogReader:
         index.extend(committed.active_end if span.files.first == committed.active_first else None)
         return index
 
-    def _open_sealed(self, files: SegmentFiles) -> SealedSegment:
+    def sealed_segment(self, span: SegmentSpan) -> SealedSegment:
+        """A sealed segment, from memory if it was read lately. Raises FileNotFoundError."""
+        files = span.files
         with self._lock:
             if (known := self._sealed.get(files.sealed)) is not None:
                 self._sealed.move_to_end(files.sealed)
                 return known
-        opened = open_sealed_segment(self._fs, files.sealed)
+        opened = SealedSegment.open(self._fs, files.sealed)
         with self._lock:
             self._sealed[files.sealed] = opened
             while len(self._sealed) > _SEALED_OPEN_MAX:
                 self._sealed.popitem(last=False)
         return opened
+
+
+def _readable(segment: SealedSegment, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
+    """Events of a sealed segment. Raises LogCorrupted at a gap that damage made; skips one that retention made."""
+    if not segment.damage:
+        yield from segment.batches(from_position, until)
+        return
+    expected = from_position
+    for batch in segment.batches(from_position, until):
+        positions = batch.column("position").to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(positions) > 1) + 1).tolist(), len(positions)]
+        for start, end in itertools.pairwise(starts):
+            _raise_if_damaged(segment, expected, Position(int(positions[start]) - 1))
+            yield batch.slice(start, end - start)
+            expected = Position(int(positions[end - 1]) + 1)
+    _raise_if_damaged(segment, expected, Position(until - 1))
+
+
+def _raise_if_damaged(segment: SealedSegment, first: Position, last: Position) -> None:
+    missing = PositionRange(first, last)
+    for damage in segment.damage if missing.count > 0 else ():
+        if damage.positions.overlaps(missing):
+            raise corrupted(Damage(missing, damage.file, damage.problem))
 
 
 def _trimmed(first: Position) -> PositionTrimmed:

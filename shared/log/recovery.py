@@ -31,6 +31,7 @@ from shared.log.segment_scan import (
     scan_frames,
 )
 from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
+from shared.log.whole_file import write_whole_file
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -224,17 +225,7 @@ def _identify(
                 "the identity file is lost and no segment names the log: restore the file 'identity' from a backup"
             )
         log_id = new_log_id
-    temporary = f"{IDENTITY}.tmp"
-    if temporary in (name.removeprefix("./") for name in fs.list(".")):
-        fs.remove(temporary)
-    file = fs.create(temporary)
-    try:
-        file.append([msgspec.json.encode(Identity.of(log_id))])
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(temporary, IDENTITY)
-    fs.sync_directory(".")
+    write_whole_file(fs, IDENTITY, msgspec.json.encode(Identity.of(log_id)))
     return log_id
 
 

@@ -13,9 +13,10 @@ import zstandard
 
 from shared.log.file_system import FileSystem
 from shared.log.frame import FrameDamaged
-from shared.log.names import SEGMENTS, requests_name
+from shared.log.names import requests_name
 from shared.log.recovery import RememberedRequest
 from shared.log.types import Nanoseconds, Position, PositionRange
+from shared.log.whole_file import write_whole_file
 
 _MAGIC = b"EVRQ"
 # Magic, count of rows, newest recorded_at, CRC-32C of the two numbers and the body.
@@ -40,19 +41,9 @@ def write_request_file(fs: FileSystem, positions: PositionRange, requests: Seque
         return
     rows = [_Row(r.request_id, r.first_position, r.count, r.recorded_at) for r in requests]
     body = zstandard.ZstdCompressor(level=3).compress(msgspec.json.encode(rows))
-    name = requests_name(positions)
-    temporary = f"{name}.tmp"
-    if temporary in fs.list(SEGMENTS):
-        fs.remove(temporary)
-    file = fs.create(temporary)
-    try:
-        newest = max(row.recorded_at for row in rows)
-        file.append([_HEADER.pack(_MAGIC, len(rows), newest, _checksum(len(rows), newest, body)), body])
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(temporary, name)
-    fs.sync_directory(SEGMENTS)
+    newest = max(row.recorded_at for row in rows)
+    header = _HEADER.pack(_MAGIC, len(rows), newest, _checksum(len(rows), newest, body))
+    write_whole_file(fs, requests_name(positions), header + body)
 
 
 def newest_recorded_at(fs: FileSystem, name: str) -> Nanoseconds:

@@ -80,9 +80,9 @@ def check(data: bytes) -> CheckedFile | None:
         return None
     try:
         metadata = pq.read_metadata(io.BytesIO(data))
+        edges = _edges(metadata, start)
     except Exception:  # noqa: BLE001 - whatever the library raises, there is no footer to read
         return None
-    edges = _edges(metadata, start)
     if len(expected) != metadata.num_row_groups + 1:
         return None
     groups = tuple(

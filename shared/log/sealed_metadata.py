@@ -5,7 +5,7 @@ whole, how long it is kept, what of the segment was damaged when it was sealed, 
 columns mean. Times are nanoseconds since the epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -59,6 +59,10 @@ class SealedMetadata:
         """Number of events in this file."""
         return next(each.rows for each in self.classes if each.name == self.retention_class)
 
+    def for_class(self, name: str) -> "SealedMetadata":
+        """Return the metadata of the file of another retention class of the same segment."""
+        return replace(self, retention_class=name)
+
     def to_json(self) -> bytes:
         """Return the text that goes into the footer."""
         return msgspec.json.encode(self)
@@ -69,6 +73,13 @@ class SealedMetadata:
 
         Raises UnsupportedFormat if a newer version of eventlog wrote it, ValueError if it makes no sense.
         """
+        try:
+            return cls._decode(text)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"the metadata of the sealed file makes no sense: {error}") from error
+
+    @classmethod
+    def _decode(cls, text: bytes) -> "SealedMetadata":
         version = msgspec.json.decode(text, type=_Version).format
         if version > FORMAT_VERSION:
             raise UnsupportedFormat(

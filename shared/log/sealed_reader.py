@@ -42,13 +42,16 @@ class SealedFile:
 
     `metadata` is None if the footer is destroyed; then nothing is readable. `damage` are the positions
     that were sealed into this file and cannot be read now (what was damaged before sealing is in the
-    metadata). `repaired_blocks` counts the blocks of 4 KiB that were wrong on disk and are right in
-    `data`: the file on disk should be replaced by it.
+    metadata). `intact_on_disk` is whether every byte on disk is as it was written. If
+    not, nothing else should read the file there (a wrong bit in a Bloom filter hides events), but use
+    what this gives. `repaired_blocks` counts the blocks of 4 KiB that are wrong on disk and were repaired
+    in `data`.
     """
 
     name: SealedName
     metadata: SealedMetadata | None
     damage: tuple[Damage, ...]
+    intact_on_disk: bool
     repaired_blocks: int
     row_groups: tuple[RowGroup, ...] = ()
     data: bytes = field(default=b"", repr=False)
@@ -64,12 +67,13 @@ class SealedFile:
         """
         wanted = list(EVENT_SCHEMA.names if columns is None else columns)
         read = list(dict.fromkeys(["position", *wanted]))
+        bounds = np.clip(np.array([from_position, until_position], object), 0, 2**64 - 1).astype(np.uint64)
         for group in self.row_groups:
             if group.positions.last < from_position or group.positions.first >= until_position:
                 continue
             rows = self.read_row_group(group, read)
             positions = rows.column("position").to_numpy()
-            start, end = np.searchsorted(positions, np.array([from_position, until_position], np.uint64))
+            start, end = np.searchsorted(positions, bounds)
             if start < end:
                 yield rows.slice(int(start), int(end - start)).select(wanted)
 
@@ -113,9 +117,9 @@ def read_sealed(fs: FileSystem, name: str) -> SealedFile:
         raise EventStorageException(f"{name} is not the name of a sealed file")
     data = fs.read(name)
     checked = check(data)
-    repaired_blocks = 0
-    if checked is None or not checked.whole:
-        data, checked, repaired_blocks = _repair(fs, sealed_name, data, checked)
+    if checked is not None and checked.whole:
+        return _open(sealed_name, data, checked, None)
+    data, checked, repaired_blocks = _repair(fs, sealed_name, data, checked)
     return _open(sealed_name, data, checked, repaired_blocks)
 
 
@@ -138,19 +142,16 @@ def _readable(checked: CheckedFile | None) -> tuple[int, int]:
     return (-1, 0) if checked is None else (sum(checked.row_groups), int(checked.between))
 
 
-def _open(name: SealedName, data: bytes, checked: CheckedFile | None, repaired_blocks: int) -> SealedFile:
-    """Take apart what was checked."""
-    texts = {} if checked is None else checked.metadata.metadata or {}
-    text = texts.get(METADATA_KEY.encode())
-    if checked is None or text is None:
-        problem = "the footer is damaged beyond repair: restore the file from a backup"
-        return SealedFile(name, None, (Damage(name.positions, name.parquet, problem),), repaired_blocks)
+def _open(name: SealedName, data: bytes, checked: CheckedFile | None, repaired_blocks: int | None) -> SealedFile:
+    """Take apart what was checked. `repaired_blocks` is None if the file is intact on disk."""
+    intact = repaired_blocks is None
+    if checked is None:
+        return _unreadable(name, "its checksum is wrong", intact, repaired_blocks)
     try:
-        metadata = SealedMetadata.from_json(text)
+        metadata = SealedMetadata.from_json((checked.metadata.metadata or {})[METADATA_KEY.encode()])
         groups = _row_groups(checked)
     except (ValueError, KeyError) as error:
-        problem = f"the footer makes no sense ({error}): restore the file from a backup"
-        return SealedFile(name, None, (Damage(name.positions, name.parquet, problem),), repaired_blocks)
+        return _unreadable(name, str(error), intact, repaired_blocks)
     readable = tuple(group for group in groups if checked.row_groups[group.number])
     damage = tuple(
         Damage(
@@ -162,7 +163,13 @@ def _open(name: SealedName, data: bytes, checked: CheckedFile | None, repaired_b
         for group in groups
         if not checked.row_groups[group.number]
     )
-    return SealedFile(name, metadata, damage, repaired_blocks, readable, data)
+    return SealedFile(name, metadata, damage, intact, repaired_blocks or 0, readable, data)
+
+
+def _unreadable(name: SealedName, why: str, intact: bool, repaired_blocks: int | None) -> SealedFile:  # noqa: FBT001
+    """Return a file of which nothing is readable."""
+    problem = f"the footer is damaged beyond repair ({why}): restore the file from a backup"
+    return SealedFile(name, None, (Damage(name.positions, name.parquet, problem),), intact, repaired_blocks or 0)
 
 
 def _row_groups(checked: CheckedFile) -> list[RowGroup]:
@@ -171,7 +178,7 @@ def _row_groups(checked: CheckedFile) -> list[RowGroup]:
     for number in range(checked.metadata.num_row_groups):
         group = checked.metadata.row_group(number)
         statistics = group.column(0).statistics
-        if statistics is None:
+        if statistics is None or statistics.min is None or statistics.max is None:
             raise ValueError("the positions have no statistics")
         first, last = Position(int(statistics.min)), Position(int(statistics.max))
         groups.append(RowGroup(number, group.num_rows, PositionRange(first, last)))

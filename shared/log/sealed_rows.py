@@ -31,12 +31,27 @@ def sort_into_classes(
     """
     collected: dict[str, _RowGroups] = {}
     seen = _PositionCheck(positions, damage)
-    for batch in events:
+    for batch in _coalesce(events):
         seen.add(batch.column("position").to_numpy())
         for name, rows in _by_class(batch, classes):
             collected.setdefault(name, _RowGroups()).add(rows)
     seen.finish()
     return {name: groups.finish() for name, groups in sorted(collected.items())}
+
+
+def _coalesce(events: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches, so that what is done for each batch is done rarely."""
+    pending: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in events:
+        if pending and (rows + len(batch) > ROW_GROUP_ROWS_MAX or size + batch.nbytes > ROW_GROUP_BYTES_MAX):
+            yield _concatenate(pending)
+            pending, rows, size = [], 0, 0
+        pending.append(batch)
+        rows += len(batch)
+        size += batch.nbytes
+    if pending:
+        yield _concatenate(pending)
 
 
 def _by_class(batch: pa.RecordBatch, classes: RetentionClasses) -> Iterator[tuple[str, pa.RecordBatch]]:

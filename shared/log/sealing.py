@@ -21,6 +21,7 @@ from shared.columns.schema import EVENT_SCHEMA
 from shared.log.file_system import FileSystem, LocalFileSystem
 from shared.log.frame import decode_frame
 from shared.log.frame_index import frame_events
+from shared.log.json_path import parse_declared_path
 from shared.log.names import SEGMENTS, SegmentFiles, list_segments
 from shared.log.recovery import LogFile, read_log_file, remembered_requests
 from shared.log.request_file import write_request_file
@@ -61,7 +62,9 @@ def seal_segment(fs: FileSystem, order: SealOrder) -> None:
         log_id=order.log_id,
         classes=RetentionClasses(default_seconds=order.retention_default_s, by_type=order.retention_by_type_s),
         options=SealOptions(
-            promoted_paths=tuple(order.promoted_paths), compress=order.compress, write_index=order.write_index
+            promoted_paths=tuple(parse_declared_path(path) for path in order.promoted_paths),
+            compress=order.compress,
+            write_index=order.write_index,
         ),
         damage=log_file.damage(),
     )

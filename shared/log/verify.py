@@ -5,15 +5,20 @@ Invariant: looks at the disk itself, past every cache. Damage is an answer here,
 
 from dataclasses import dataclass, field
 
+import google_crc32c
+
 from shared.errors import LogCorrupted
 from shared.log.committed_position import Committed
 from shared.log.file_system import FileSystem
 from shared.log.frame import FrameDamaged
 from shared.log.frame_index import FrameIndex
 from shared.log.log_reader import SegmentSpan
-from shared.log.names import requests_name
+from shared.log.names import QUARANTINE, requests_name
 from shared.log.request_file import read_request_file
+from shared.log.sealed_reader import read_sealed
+from shared.log.sealed_verify import repair_sealed, verify_sealed
 from shared.log.types import Damage, Position, PositionRange
+from shared.log.whole_file import write_whole_file
 
 
 @dataclass(slots=True)
@@ -25,12 +30,39 @@ class Verified:
     damage: list[Damage] = field(default_factory=list)
 
 
-def verify_log_file(fs: FileSystem, span: SegmentSpan, committed: Committed) -> Verified:
-    """Decode every committed frame of a .log file. Raises FileNotFoundError where it was sealed meanwhile."""
-    assert span.files.log is not None
-    index = FrameIndex(fs, span.files.log, span.files.first)
+def verify_segment(fs: FileSystem, span: SegmentSpan, committed: Committed) -> Verified:
+    """Decode and check everything of one segment. Raises FileNotFoundError where it changed meanwhile."""
+    if span.files.log is not None:
+        return _verify_log_file(fs, span, span.files.log, committed)
+    verified = Verified()
+    for name in span.files.sealed:
+        file = read_sealed(fs, name)
+        verified.events += sum(group.rows for group in file.row_groups)
+        verified.bytes += fs.size(name)
+        if file.metadata is not None:
+            verified.damage += [each for each in file.metadata.damage if each not in verified.damage]
+        verified.damage += verify_sealed(fs, name)
+        verified.damage += _verify_request_file(fs, file.name.positions)
+    return verified
+
+
+def mend_segment(fs: FileSystem, span: SegmentSpan) -> None:
+    """Put back on disk what repair data can make whole; the damaged bytes are kept in quarantine. Raises OSError."""
+    for name in span.files.sealed:
+        if read_sealed(fs, name).intact_on_disk:
+            repair_sealed(fs, name)
+            continue
+        damaged = fs.read(name)
+        kept = f"{QUARANTINE}/{name.rpartition('/')[2]}.{google_crc32c.value(damaged):08x}.damaged"
+        if kept not in fs.list(QUARANTINE):
+            write_whole_file(fs, kept, damaged)
+        repair_sealed(fs, name)
+
+
+def _verify_log_file(fs: FileSystem, span: SegmentSpan, name: str, committed: Committed) -> Verified:
+    index = FrameIndex(fs, name, span.files.first)
     index.extend(committed.active_end if span.files.first == committed.active_first else None)
-    verified = Verified(damage=index.damage(span.until))
+    verified = Verified(bytes=fs.size(name), damage=index.damage(span.until))
     at = span.files.first
     while at < span.until:
         try:
@@ -42,11 +74,10 @@ def verify_log_file(fs: FileSystem, span: SegmentSpan, committed: Committed) -> 
             at = Position(int(error.metadata["last_position"]) + 1)
         else:
             at = span.until
-    verified.bytes = fs.size(span.files.log)
     return verified
 
 
-def verify_request_file(fs: FileSystem, positions: PositionRange) -> list[Damage]:
+def _verify_request_file(fs: FileSystem, positions: PositionRange) -> list[Damage]:
     """Check the request ids beside a sealed segment, where there are any."""
     name = requests_name(positions)
     try:

@@ -24,4 +24,4 @@ def write_temporary_file(fs: FileSystem, name: str, data: bytes) -> str:
 def write_whole_file(fs: FileSystem, name: str, data: bytes) -> None:
     """Write a file, replacing what is there. Durable on return. Raises OSError."""
     fs.rename(write_temporary_file(fs, name, data), name)
-    fs.sync_directory(name.rpartition("/")[0])
+    fs.sync_directory(name.rpartition("/")[0] or ".")

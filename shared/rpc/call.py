@@ -8,7 +8,7 @@ Servicers raise; they set no codes. Does not authenticate.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -80,15 +80,15 @@ class Rpc:
 
     async def stream_unary(self, requests: AsyncIterable[bytes], context: Context) -> bytes:
         """Serve a stream of requests with one response."""
-        async with _Call(self, context) as call:
+        async with _Call(self, context) as call, aclosing(_Requests(call, requests)) as parsed:
             await call.begin()
-            return call.sent(await self._answer(_Requests(call, requests), context))
+            return call.sent(await self._answer(parsed, context))
 
     async def stream_stream(self, requests: AsyncIterable[bytes], context: Context) -> None:
         """Serve a stream of requests with a stream of responses."""
-        async with _Call(self, context) as call:
+        async with _Call(self, context) as call, aclosing(_Requests(call, requests)) as parsed:
             await call.begin()
-            await call.send_all(self.behaviour(_Requests(call, requests), context))
+            await call.send_all(self.behaviour(parsed, context))
 
     def _answer(self, request: object, context: Context) -> Awaitable[Any]:
         answer: Awaitable[Any] = self.behaviour(request, context)
@@ -109,6 +109,12 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         return self._call.received(await anext(self._raw))
+
+    async def aclose(self) -> None:
+        """Let go of requests that the servicer did not read."""
+        # gRPC reads with an async generator, which the event loop would complain about if it were left open.
+        if isinstance(self._raw, AsyncGenerator):
+            await self._raw.aclose()
 
 
 class _Call:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
-
 from eventlog.v1 import event_pb2, ingest_service_pb2, ingest_service_pb2_grpc
+
 from shared.errors import EventException, EventValidationException, FieldViolation
 from shared.events.ids import format_event_id
 from shared.rpc.status import to_status

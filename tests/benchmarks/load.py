@@ -1,0 +1,171 @@
+"""The load generator: a process that logs prepared requests, a number of them in flight all the time.
+
+    python -m tests.benchmarks.load '{"address": …}'    the fields of LoadPlan
+
+It writes JSON lines: {"acknowledged": n} each second, and the fields of LoadResult at the end.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventlog.v1 import ingest_service_pb2 as pb
+
+from tests.benchmarks.grpc_wire import UnaryConnection
+from tests.benchmarks.requests import read_requests
+
+_PROJECT = Path(__file__).parents[2]
+# More than any load's own time: only a hanging process takes so long.
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """What to log. The load ends after `seconds` or `requests_max`, whichever comes first."""
+
+    address: str
+    # Log or LogBatch.
+    method: str
+    # A file of write_requests, gone through again and again.
+    requests_file: str
+    in_flight: int
+    seconds: float
+    # Seconds before the measured ones.
+    warm_up_s: float = 1.0
+    requests_max: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadResult:
+    """What came of it. Rates and times are of the measured seconds, the counts of all."""
+
+    events_per_s: float
+    events: int
+    last_position: int
+    ack_p50_ms: float
+    ack_p99_ms: float
+    ack_slowest_ms: float
+    # Of the generator, so that it can be seen that it is not what was measured.
+    client_cpu_us_per_event: float
+
+
+def run_load(plan: LoadPlan, *, each_second: Callable[[int], None] | None = None) -> LoadResult:
+    """Run the load in a process of its own. each_second gets the number of events acknowledged so far.
+
+    Raises RuntimeError if it fails, with what it wrote.
+    """
+    command = [sys.executable, "-m", "tests.benchmarks.load", json.dumps(dataclasses.asdict(plan))]
+    with subprocess.Popen(command, cwd=_PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                written = json.loads(line)
+                if "acknowledged" not in written:
+                    return LoadResult(**written)
+                if each_second is not None:
+                    each_second(written["acknowledged"])
+        except BaseException:
+            process.kill()
+            raise
+    raise RuntimeError(f"the load generator ended with exit code {process.wait(_PATIENCE_S)}; its error is above")
+
+
+def _measure(plan: LoadPlan) -> LoadResult:
+    load = _Load(plan, read_requests(Path(plan.requests_file)))
+    try:
+        return load.run()
+    finally:
+        load.connection.close()
+
+
+class _Load:
+    """One run of a plan."""
+
+    def __init__(self, plan: LoadPlan, requests: list[bytes]) -> None:
+        self.plan = plan
+        self.requests = requests
+        self.connection = UnaryConnection(plan.address, f"/eventlog.v1.IngestService/{plan.method}")
+        batches = plan.method == "LogBatch"
+        self.counts = [len(pb.LogBatchRequest.FromString(each).events) if batches else 1 for each in requests]
+        # By stream: when it was sent, number of its events.
+        self.sent: dict[int, tuple[float, int]] = {}
+        self.started = 0
+        self.events = 0
+        self.last_answer = b""
+        # Of the measured part: latencies, events, when its last answer came.
+        self.latencies: list[float] = []
+        self.measured_events = 0
+        self.measured_until = 0.0
+
+    def run(self) -> LoadResult:
+        cpu = time.process_time()
+        begin = time.perf_counter()
+        measure_from = begin + self.plan.warm_up_s
+        end = measure_from + self.plan.seconds
+        next_report = begin + 1.0
+        self._fill(end)
+        while self.sent:
+            for stream, answer in self.connection.wait():
+                self._take(stream, answer, measure_from, end)
+            self._fill(end)
+            if time.perf_counter() >= next_report:
+                next_report += 1.0
+                print(json.dumps({"acknowledged": self.events}), flush=True)
+        return self._result(measure_from, time.process_time() - cpu)
+
+    def _fill(self, end: float) -> None:
+        requests_max = sys.maxsize if self.plan.requests_max is None else self.plan.requests_max
+        while len(self.sent) < self.plan.in_flight and self.started < requests_max:
+            now = time.perf_counter()
+            if now >= end:
+                return
+            which = self.started % len(self.requests)
+            self.started += 1
+            self.sent[self.connection.start(self.requests[which])] = (now, self.counts[which])
+
+    def _take(self, stream: int, answer: bytes, measure_from: float, end: float) -> None:
+        now = time.perf_counter()
+        sent_at, count = self.sent.pop(stream)
+        self.events += count
+        self.last_answer = answer
+        if measure_from <= now < end:
+            self.latencies.append(now - sent_at)
+            self.measured_events += count
+            self.measured_until = now
+
+    def _result(self, measure_from: float, cpu: float) -> LoadResult:
+        positions = self._last_positions()
+        latencies = sorted(self.latencies) or [0.0]
+        # A load that ran out of requests ended with its last answer.
+        ran_out = self.plan.requests_max is not None and self.started >= self.plan.requests_max
+        seconds = self.measured_until - measure_from if ran_out else self.plan.seconds
+        return LoadResult(
+            events_per_s=self.measured_events / seconds if seconds > 0 else 0.0,
+            events=self.events,
+            last_position=positions,
+            ack_p50_ms=latencies[len(latencies) // 2] * 1e3,
+            ack_p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
+            ack_slowest_ms=latencies[-1] * 1e3,
+            client_cpu_us_per_event=cpu / max(1, self.events) * 1e6,
+        )
+
+    def _last_positions(self) -> int:
+        """Last position of the last answer, which must promise that the events are synced."""
+        answer: pb.LogResponse | pb.LogBatchResponse
+        if self.plan.method == "Log":
+            answer = pb.LogResponse.FromString(self.last_answer)
+            last = answer.position
+        else:
+            answer = pb.LogBatchResponse.FromString(self.last_answer)
+            last = answer.first_position + answer.count - 1
+        assert answer.durability == pb.DURABILITY_DURABLE, f"not synced: {answer}"
+        return last
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(_measure(LoadPlan(**json.loads(sys.argv[1]))))), flush=True)
