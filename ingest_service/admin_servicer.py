@@ -7,8 +7,8 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import grpc
-
 from eventlog.v1 import log_admin_service_pb2 as pb
+
 from ingest_service.damage_register import DamageRegister
 from ingest_service.group_commit import CommitStatus, GroupCommit
 from shared.config import EventConfig
@@ -162,7 +162,9 @@ class LogAdminServicer:
         return [span for span in spans if span.until > from_position and span.files.first < until]
 
     def _summarize(self, span: SegmentSpan) -> SegmentSummary | None:
-        return self._with_current(span, lambda current: summarize(self._fs, self._reader, current, self._reader.committed()))
+        return self._with_current(
+            span, lambda current: summarize(self._fs, self._reader, current, self._reader.committed())
+        )
 
     def _verify(self, span: SegmentSpan) -> tuple[SegmentSummary | None, Verified]:
         verified = self._with_current(span, lambda current: verify_segment(self._fs, current, self._reader.committed()))

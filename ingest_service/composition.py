@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2
+
 from ingest_service.admin_servicer import LogAdminServicer
 from ingest_service.damage_register import DamageRegister
 from ingest_service.enrichment import Enricher

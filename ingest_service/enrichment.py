@@ -184,7 +184,9 @@ class _Columns:
 
     def _wrong_payloads(self) -> Iterator[_Wrong]:
         too_long = _longer_than(self.payload, PAYLOAD_BYTES_MAX)
-        yield _Wrong(too_long, "payload_json", f"is longer than {PAYLOAD_BYTES_MAX} bytes: send large content by reference")
+        yield _Wrong(
+            too_long, "payload_json", f"is longer than {PAYLOAD_BYTES_MAX} bytes: send large content by reference"
+        )
         if too_long:
             # What is refused already is not worth parsing.
             self.payload = pc.if_else(_mask(too_long, len(self.payload)), "{}", self.payload)

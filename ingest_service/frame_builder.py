@@ -46,7 +46,13 @@ class FrameBuilder:
     """Gives positions to requests."""
 
     def __init__(
-        self, enricher: Enricher, memory: RequestMemory, clock: Clock, *, last_position: Position, recorded_at: Nanoseconds
+        self,
+        enricher: Enricher,
+        memory: RequestMemory,
+        clock: Clock,
+        *,
+        last_position: Position,
+        recorded_at: Nanoseconds,
     ) -> None:
         """Continue after last_position, whose event was recorded at recorded_at."""
         self._enricher = enricher
@@ -97,7 +103,9 @@ class FrameBuilder:
         request_id = request.head.request_id
         if request_id and (known := self._find(request_id, end - start, placement, recorded_at)):
             positions, first_recorded_at = known
-            built.repeated.append((request, Acknowledgement(positions, first_recorded_at, request.durable, duplicate=True)))
+            built.repeated.append(
+                (request, Acknowledgement(positions, first_recorded_at, request.durable, duplicate=True))
+            )
             return
         expected = request.head.expected_last_position
         if expected is not None and expected != placement.next_position - 1:

@@ -346,13 +346,17 @@ class GroupCommit:
     def _full(self) -> BufferFull:
         waits = f"{self._buffered_bytes} bytes wait to be synced, and at most {self._limits.buffered_bytes_max} may"
         if self._storage_error is not None:
-            return BufferFull(f"the storage fails ({self._storage_error}) and {waits}: retry later", reason="BUFFER_FULL")
+            return BufferFull(
+                f"the storage fails ({self._storage_error}) and {waits}: retry later", reason="BUFFER_FULL"
+            )
         return BufferFull(f"{waits}: retry later, or send from fewer producers", reason="APPEND_QUEUE_FULL")
 
 
 def draining() -> EventStorageException:
     """The error for requests that come while the service shuts down."""
-    return StorageUnavailable("the service is shutting down: retry, another instance may answer", reason="SERVER_DRAINING")
+    return StorageUnavailable(
+        "the service is shutting down: retry, another instance may answer", reason="SERVER_DRAINING"
+    )
 
 
 def unavailable(error: EventException | None) -> StorageUnavailable:
@@ -365,4 +369,3 @@ def unavailable(error: EventException | None) -> StorageUnavailable:
 
 def _internal() -> EventException:
     return EventException("the request could not be logged because of a fault in the service", reason="INTERNAL")
-

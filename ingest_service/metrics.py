@@ -47,9 +47,7 @@ class IngestMetrics:
         self.sealing_failures = counter("sealing_failures", "Attempts to seal a segment that failed.")
         self.sealing_seconds = histogram("sealing_seconds", "Time to seal a segment.", (0.5, 1, 2, 5, 10, 30, 60, 300))
 
-    def observe_commit(
-        self, *, events: int, written_bytes: int, requests: int, commit_s: float, sync_s: float
-    ) -> None:
+    def observe_commit(self, *, events: int, written_bytes: int, requests: int, commit_s: float, sync_s: float) -> None:
         """Count one committed frame."""
         self.events.inc(events)
         self.written_bytes.inc(written_bytes)

@@ -42,9 +42,7 @@ def _all_objects(texts: pa.StringArray) -> bool:
     if b"".join(values[1::2]) != separator.encode() * (len(texts) - 1):
         return False
     opens = pc.starts_with(texts, "{")
-    return bool(pc.all(opens).as_py()) or bool(
-        pc.all(pc.starts_with(pc.ascii_ltrim(texts, " \t\r\n"), "{")).as_py()
-    )
+    return bool(pc.all(opens).as_py()) or bool(pc.all(pc.starts_with(pc.ascii_ltrim(texts, " \t\r\n"), "{")).as_py())
 
 
 def _problem(text: pa.Buffer) -> str | None:

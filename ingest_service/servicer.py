@@ -9,9 +9,6 @@ from collections.abc import AsyncIterator
 
 import grpc
 from eventlog.v1 import ingest_service_pb2 as pb
-from shared.events.ids import format_event_id
-from shared.rpc.drain import Drain
-from shared.rpc.service import raw_request, raw_response
 
 from ingest_service.group_commit import GroupCommit, draining, unavailable
 from ingest_service.metrics import IngestMetrics
@@ -19,7 +16,10 @@ from ingest_service.pending import Acknowledgement, PendingRequest, StreamOrder
 from shared.clock import Clock
 from shared.columns.wire import WireCodec
 from shared.errors import BufferFull, EventValidationException, FieldViolation
+from shared.events.ids import format_event_id
 from shared.log.types import Nanoseconds
+from shared.rpc.drain import Drain
+from shared.rpc.service import raw_request, raw_response
 
 REQUEST_ID_BYTES_MAX = 128
 # A stream reads on while this many of its batches wait; then it waits too, and so does the sender.
@@ -81,7 +81,9 @@ class IngestServicer:
 
     @raw_request
     @raw_response
-    async def log_stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    async def log_stream(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
         """Log batches as they come; answer each, in order."""
         del context
         waiting: asyncio.Queue[PendingRequest | Exception | None] = asyncio.Queue(STREAM_BATCHES_MAX)

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 
 from eventlog.v1 import query_service_pb2
+
 from query_service.servicer import QueryServicer
 from shared.clock import SystemClock
 from shared.columns.wire import WireCodec

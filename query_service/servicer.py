@@ -7,8 +7,8 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import grpc
-
 from eventlog.v1 import event_pb2, query_service_pb2
+
 from query_service.event_reader import EventReader, Page, PageRequest, not_found
 from shared.clock import Clock
 from shared.columns.answers import AnswerEncoder

@@ -1,17 +1,39 @@
 """The segment that is appended to.
 
-Invariants: only its creator appends to it; a frame is appended and synced as one step; after any
+Invariants: its file appears with its header, synced, or not at all; only its creator appends to it; a frame is appended and synced as one step; after any
 error the segment is poisoned and takes nothing more, because after a failed sync nothing is known
 about its last bytes, whatever a later sync says.
 """
+
+import contextlib
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.log.file_system import AppendFile, FileSystem
 from shared.log.frame import EncodedFrame
-from shared.log.names import SEGMENTS, log_name
+from shared.log.names import SEGMENTS, log_name, temporary_log_name
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES, encode_segment_header
-from shared.log.types import Nanoseconds, Offset, Position
+from shared.log.types import Offset, Position
+
+
+def create_segment_file(fs: FileSystem, *, log_id: str, first: Position) -> AppendFile:
+    """Create a segment's file with its header; both and the directory entry are synced. Raises OSError.
+
+    Replaces a file of the same name: the caller knows that nothing in it was promised.
+    """
+    temporary = temporary_log_name(first)
+    with contextlib.suppress(FileNotFoundError):
+        fs.remove(temporary)
+    file = fs.create(temporary)
+    try:
+        file.append([encode_segment_header(log_id, first)])
+        file.sync()
+        fs.rename(temporary, log_name(first))
+        fs.sync_directory(SEGMENTS)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 class ActiveSegment:
@@ -21,7 +43,8 @@ class ActiveSegment:
         self._file = file
         self._clock = clock
         self.first = first
-        self.opened_at = Nanoseconds(clock.now_ns())
+        # Age is counted by the clock that does not jump.
+        self._opened_s = clock.monotonic_s()
         self.end = Offset(SEGMENT_HEADER_BYTES)
         self.events = 0
         self.poisoned = False
@@ -30,24 +53,21 @@ class ActiveSegment:
 
     @classmethod
     def create(cls, fs: FileSystem, clock: Clock, *, log_id: str, first: Position) -> "ActiveSegment":
-        """Create the file and its directory entry, both synced. Raises OSError."""
-        file = fs.create(log_name(first))
-        try:
-            file.append([encode_segment_header(log_id, first)])
-            file.sync()
-            fs.sync_directory(SEGMENTS)
-        except OSError:
-            file.close()
-            raise
-        return cls(file, clock, first=first)
+        """Create it as create_segment_file does. Raises OSError."""
+        return cls(create_segment_file(fs, log_id=log_id, first=first), clock, first=first)
 
     @property
     def name(self) -> str:
         """Name of the file."""
         return log_name(self.first)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was opened."""
+        return self._clock.monotonic_s() - self._opened_s
+
     def append(self, frame: EncodedFrame) -> None:
-        """Append a frame and sync it. Raises StorageUnavailable, and then the segment is poisoned."""
+        """Append a frame and sync it. Raises StorageUnavailable; whatever is raised, the segment is poisoned."""
         assert not self.poisoned
         assert frame.header.first_position == self.first + self.events
         try:
@@ -55,9 +75,11 @@ class ActiveSegment:
             started_s = self._clock.monotonic_s()
             self._file.sync()
             self.last_sync_s = self._clock.monotonic_s() - started_s
-        except OSError as error:
+        except BaseException as error:
             self.poisoned = True
             self.close()
+            if not isinstance(error, OSError):
+                raise
             raise StorageUnavailable(f"cannot append to {self.name}: {error.strerror or error}") from error
         self.end = Offset(self.end + frame.header.length)
         self.events += frame.header.count

@@ -8,7 +8,6 @@ file itself is not synced: after a loss of power it may promise less than is on 
 It is derived: where it is missing or damaged, recovery finds the end of the log by itself.
 """
 
-import contextlib
 import struct
 from dataclasses import dataclass
 
@@ -68,9 +67,12 @@ class CommittedPositionWriter:
 def read_committed(fs: FileSystem) -> Committed | None:
     """What the writer promised last. None where the file is missing or damaged."""
     for _ in range(_READ_ATTEMPTS):
-        with contextlib.suppress(FileNotFoundError):
-            if newest := _newest_slot(fs.read(COMMITTED, 0, _FILE_BYTES)):
-                return newest[1]
+        try:
+            data = fs.read(COMMITTED, 0, _FILE_BYTES)
+        except FileNotFoundError:
+            return None
+        if newest := _newest_slot(data):
+            return newest[1]
     return None
 
 

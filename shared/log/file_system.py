@@ -87,7 +87,10 @@ class LocalFileSystem:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        made = [directory for directory in (root, *root.parents) if not directory.exists()]
         root.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            _sync_directory(directory.parent)
 
     def path(self, name: str) -> Path:
         """Where a file lies, for libraries that open files themselves."""
@@ -146,11 +149,7 @@ class LocalFileSystem:
         """Make creations, renames and removals durable. See FileSystem."""
         path = self.path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_directory(path)
 
     def total_bytes(self, directory: str) -> int:
         """Bytes of all files in a directory. A file that disappears meanwhile counts nothing."""
@@ -170,6 +169,8 @@ class LocalFileSystem:
         try:
             if os.fstat(descriptor).st_size != size:
                 os.ftruncate(descriptor, size)
+            # Writing to a hole of a mapped file while the disk is full would end the process (SIGBUS).
+            os.posix_fallocate(descriptor, 0, size)
             return mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
@@ -183,8 +184,12 @@ class LocalFileSystem:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise BlockingIOError(holder or "an unknown process") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        except OSError:
+            os.close(descriptor)
+            raise
         return LocalFileLock(descriptor)
 
 
@@ -226,3 +231,11 @@ class LocalFileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

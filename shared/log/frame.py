@@ -156,20 +156,22 @@ def decode_frame(data: bytes | memoryview) -> Frame:
     if not body_is_intact(header, body):
         raise FrameDamaged("the checksum of the frame's body does not match")
     raw = _decompress(header, body)
-    marks = tuple(_marks_decoder.decode(raw[: header.marks_length]))
-    events = pa.ipc.read_record_batch(pa.py_buffer(raw)[header.marks_length :], FRAME_SCHEMA)
+    marks = tuple(_decode_marks(header, raw))
+    try:
+        events = pa.ipc.read_record_batch(pa.py_buffer(raw)[header.marks_length :], FRAME_SCHEMA)
+    except (pa.ArrowException, EOFError, OSError) as error:
+        raise FrameDamaged(f"the frame's events do not decode: {error}") from error
     if events.num_rows != header.count:
         raise FrameDamaged("the frame holds another number of events than its header says")
     return Frame(header.first_position, header.recorded_at, events, marks)
 
 
 def request_marks(data: bytes | memoryview) -> Sequence[RequestMark]:
-    """Read only the request marks of an intact frame."""
+    """Read only the request marks of an intact frame. Raises FrameDamaged, UnsupportedFormat."""
     header = decode_header(data)
     if header.marks_length <= len("[]"):
         return ()
-    raw = _decompress(header, bytes(data[HEADER_BYTES : header.length]))
-    return _marks_decoder.decode(raw[: header.marks_length])
+    return _decode_marks(header, _decompress(header, bytes(data[HEADER_BYTES : header.length])))
 
 
 def _pack_header(header: FrameHeader) -> bytes:
@@ -187,6 +189,13 @@ def _pack_header(header: FrameHeader) -> bytes:
         header.body_crc,
     )
     return fields + _CRC.pack(google_crc32c.value(fields))
+
+
+def _decode_marks(header: FrameHeader, raw: bytes) -> list[RequestMark]:
+    try:
+        return _marks_decoder.decode(raw[: header.marks_length])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FrameDamaged(f"the frame's request marks do not decode: {error}") from error
 
 
 def _decompress(header: FrameHeader, body: bytes) -> bytes:

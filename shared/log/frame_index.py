@@ -13,7 +13,7 @@ import pyarrow as pa
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
-from shared.log.frame import Frame, FrameDamaged, decode_frame
+from shared.log.frame import Frame, FrameDamaged, decode_frame, decode_header
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES, DamagedBytes, FrameLocation, scan_frames
 from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
 
@@ -122,8 +122,11 @@ class FrameIndex:
             yield events.slice(skip, min(until - frame.first_position, events.num_rows) - skip)
 
     def _read(self, location: FrameLocation) -> Frame:
+        data = self._fs.read(self.name, location.offset, location.header.length)
         try:
-            return decode_frame(self._fs.read(self.name, location.offset, location.header.length))
+            if decode_header(data) != location.header:
+                raise FrameDamaged("another frame lies where this one was")
+            return decode_frame(data)
         except FrameDamaged as error:
             raise corrupted(Damage(location.header.positions, self.name, str(error))) from error
 

@@ -17,12 +17,13 @@ PATH_SEGMENTS_MAX = 16
 def duckdb_path(path: JsonPath) -> str | None:
     """Return the expression for json_extract, to be bound as a parameter; None if DuckDB has none.
 
-    Quoted keys say best what is meant, but have no escape for a quotation mark and take "*" for a
-    wildcard. A JSON pointer knows neither problem, but takes a number for an array index.
+    Quoted keys say best what is meant, but have no escape for a quotation mark, trip over a backslash at
+    the end, and take "*" for a wildcard. A JSON pointer has no such problems, but takes a number for an
+    array index.
     """
     if not path or len(path) > PATH_SEGMENTS_MAX:
         return None
-    if all(key and key != "*" and '"' not in key for key in path):
+    if all(key and key != "*" and '"' not in key and "\\" not in key for key in path):
         return "$" + "".join(f'."{key}"' for key in path)
     if all(key and not key[0].isdigit() and key not in {"#", "-"} for key in path):
         return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)

@@ -194,5 +194,3 @@ def _trimmed(first: Position) -> PositionTrimmed:
 def _missing(first: int, last: int) -> Damage:
     positions = PositionRange(Position(first), Position(last))
     return Damage(positions, SEGMENTS, "these positions were committed and no file holds them")
-
-

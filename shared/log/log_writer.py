@@ -14,12 +14,11 @@ from shared.log.active_segment import ActiveSegment
 from shared.log.committed_position import Committed, CommittedPositionWriter
 from shared.log.file_system import FileSystem
 from shared.log.frame import EncodedFrame
-from shared.log.names import LOCK, QUARANTINE, SEGMENTS, log_name
+from shared.log.names import LOCK, QUARANTINE, SEGMENTS
 from shared.log.recovery import Recovered, recover
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES
 from shared.log.types import Nanoseconds, Offset, Position
 
-_NANOSECONDS = 1_000_000_000
 # Asking for the free space costs a system call; it does not change faster than this matters.
 _FREE_SPACE_CHECK_S = 0.25
 
@@ -107,7 +106,7 @@ class LocalLogWriter:
         active = self._active or self._open_segment()
         try:
             active.append(frame)
-        except StorageUnavailable:
+        except BaseException:
             self._active = None
             raise
         self.last_sync_s = active.last_sync_s
@@ -125,7 +124,7 @@ class LocalLogWriter:
     def rotate_if_old(self) -> bool:
         """Rotate if the active segment holds events and is older than the limit. Raises StorageUnavailable."""
         active = self._active
-        if active is None or self._clock.now_ns() - active.opened_at <= self._limits.age_max_s * _NANOSECONDS:
+        if active is None or active.age_s <= self._limits.age_max_s:
             return False
         return self.rotate()
 
@@ -140,11 +139,10 @@ class LocalLogWriter:
     def _is_full(self, active: ActiveSegment, frame: EncodedFrame) -> bool:
         if active.events == 0:
             return False
-        age_ns = frame.header.recorded_at - active.opened_at
         return (
             active.end + frame.header.length > self._limits.bytes_max
             or active.events + frame.header.count > self._limits.events_max
-            or age_ns > self._limits.age_max_s * _NANOSECONDS
+            or active.age_s > self._limits.age_max_s
         )
 
     def _close_active(self) -> None:
@@ -155,20 +153,12 @@ class LocalLogWriter:
     def _open_segment(self) -> ActiveSegment:
         first = Position(self.last_position + 1)
         try:
-            self._clear_name(first)
             active = ActiveSegment.create(self._fs, self._clock, log_id=self.log_id, first=first)
         except OSError as error:
             raise StorageUnavailable(f"cannot open a new segment: {error.strerror or error}") from error
         self._active = active
         self._publish(self._recorded_at)
         return active
-
-    def _clear_name(self, first: Position) -> None:
-        """Remove a segment that was given up before its first frame was synced: nothing in it was promised."""
-        name = log_name(first)
-        if name in self._fs.list(SEGMENTS):
-            self._fs.remove(name)
-            self._fs.sync_directory(SEGMENTS)
 
     def _publish(self, recorded_at: Nanoseconds) -> None:
         self._recorded_at = recorded_at

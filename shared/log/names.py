@@ -21,6 +21,16 @@ def log_name(first: Position) -> str:
     return f"{SEGMENTS}/{first:020d}.log"
 
 
+def temporary_log_name(first: Position) -> str:
+    """Name of a segment's file until it has its header."""
+    return f"{log_name(first)}{TEMPORARY_SUFFIX}"
+
+
+def is_temporary_log_name(name: str) -> bool:
+    """Whether a name is one that temporary_log_name gives."""
+    return name.endswith(TEMPORARY_SUFFIX) and _LOG.fullmatch(name.removesuffix(TEMPORARY_SUFFIX)) is not None
+
+
 def requests_name(positions: PositionRange) -> str:
     """Name of the file that remembers the request ids of a sealed segment."""
     return f"{SEGMENTS}/{positions.first:020d}-{positions.last:020d}.requests"

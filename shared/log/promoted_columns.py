@@ -80,32 +80,25 @@ def promote(payloads: Sequence[StringArray], declared: Sequence[JsonPath]) -> Pr
     return Promoted(tuple(columns[:COLUMNS_MAX]), tuple(arrays[:COLUMNS_MAX]))
 
 
-def extract_again(payloads: StringArray, columns: Sequence[PromotedColumn]) -> list[Array]:
-    """Return what each promoted column must hold for these payloads.
-
-    Raises duckdb.Error if a payload is no JSON, ValueError if a number has no place in its column.
-    """
-    paths = list(dict.fromkeys(column.path for column in columns))
-    with JsonExtractor(paths) as extractor:
-        found = dict(zip(paths, extractor.extract(payloads), strict=True))
-    return [found[column.path].of_kind(column.kind) for column in columns]
-
-
 class JsonExtractor:
-    """Reads the values under some paths out of payloads, all paths in one pass of DuckDB's parser."""
+    """Reads the values under some paths out of payloads, all paths in one pass of DuckDB's parser.
+
+    Connects to DuckDB when it is first asked, which takes more time than a small file.
+    """
 
     def __init__(self, paths: Sequence[JsonPath]) -> None:
         assert len(paths) <= PATHS_MAX
         self._paths = paths
         self._expressions = [duckdb_path(path) for path in paths]
         assert None not in self._expressions
-        self._connection = duckdb.connect(":memory:", config={"threads": 1, "autoload_known_extensions": False})
+        self._opened: duckdb.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def extract(self, payloads: StringArray) -> Iterator[PathValues]:
         """Yield the values of one chunk under each path. Raises duckdb.Error if a payload is no JSON."""
@@ -116,6 +109,14 @@ class JsonExtractor:
         for number, path in enumerate(self._paths):
             rows = np.arange(number, len(texts), len(self._paths))
             yield PathValues.read(path, texts.take(pa.array(rows)), chunk)
+
+    def extract_columns(self, payloads: StringArray, columns: Sequence[PromotedColumn]) -> list[Array]:
+        """Return what promoted columns of the extractor's paths must hold for these payloads.
+
+        Raises duckdb.Error if a payload is no JSON, ValueError if a number has no place in its column.
+        """
+        found = dict(zip(self._paths, self.extract(payloads), strict=True))
+        return [found[column.path].of_kind(column.kind) for column in columns]
 
     def _texts(self, payloads: StringArray) -> StringArray:
         """Return the JSON text under each path of each row: row by row, null where there is nothing."""
@@ -129,11 +130,13 @@ class JsonExtractor:
 
     def _query(self, sql: str, texts: StringArray, parameters: list[object]) -> Array:
         """Run a statement over the column `text` of the table `chunk`; return its one column."""
-        self._connection.register("chunk", pa.table({"text": texts}))
+        if self._opened is None:
+            self._opened = duckdb.connect(config={"threads": 1, "autoload_known_extensions": False})
+        self._opened.register("chunk", pa.table({"text": texts}))
         try:
-            relation = self._connection.sql(sql, params=parameters)
+            relation = self._opened.sql(sql, params=parameters)
             assert relation is not None
             column = relation.to_arrow_table().column(0)
         finally:
-            self._connection.unregister("chunk")
+            self._opened.unregister("chunk")
         return pa.concat_arrays(column.chunks) if column.chunks else pa.array([], column.type)

@@ -138,9 +138,7 @@ def recover(fs: FileSystem, *, new_log_id: str, sealed_log_ids: Iterable[str] = 
     return recovered
 
 
-def _recover_log_file(
-    fs: FileSystem, log_file: LogFile, recovered: Recovered, floor: Committed | None
-) -> None:
+def _recover_log_file(fs: FileSystem, log_file: LogFile, recovered: Recovered, floor: Committed | None) -> None:
     damage = log_file.damage()
     for damaged in log_file.scan.damage:
         _quarantine(fs, log_file, damaged, "damage", recovered)
@@ -187,9 +185,7 @@ def remembered_requests(log_file: LogFile) -> list[RememberedRequest]:
     return found
 
 
-def _quarantine(
-    fs: FileSystem, log_file: LogFile, damaged: DamagedBytes, kind: str, recovered: Recovered
-) -> None:
+def _quarantine(fs: FileSystem, log_file: LogFile, damaged: DamagedBytes, kind: str, recovered: Recovered) -> None:
     base = log_file.name.removeprefix(f"{SEGMENTS}/")
     name = f"{QUARANTINE}/{base}.{damaged.offset}-{damaged.end}.{kind}"
     if damaged.offset == damaged.end or name in fs.list(QUARANTINE):
@@ -214,11 +210,7 @@ def _identify(
     """The log's id, from whatever still knows it; the identity file is made anew where it is missing."""
     if log_id := _read_identity(fs):
         return log_id
-    log_id = (
-        _id_from_segments(fs, segments)
-        or (floor.log_id if floor else None)
-        or next(iter(sealed_log_ids), None)
-    )
+    log_id = _id_from_segments(fs, segments) or (floor.log_id if floor else None) or next(iter(sealed_log_ids), None)
     if log_id is None:
         if any(segment.sealed for segment in segments):
             raise EventStorageException(

@@ -75,12 +75,7 @@ def build_repair_data(data: bytes) -> bytes:
     parity = _parity(data, stripes)
     tables = _checksums(data).tobytes() + _checksums(parity.tobytes()).tobytes()
     head = _HEAD.pack(google_crc32c.value(data), len(data), blocks, stripes)
-    return (
-        _PREFIX.pack(_MAGIC, _VERSION, 0, google_crc32c.value(head + tables))
-        + head
-        + tables
-        + parity.tobytes()
-    )
+    return _PREFIX.pack(_MAGIC, _VERSION, 0, google_crc32c.value(head + tables)) + head + tables + parity.tobytes()
 
 
 def check_and_repair(data: bytes, repair: bytes) -> RepairResult:
@@ -111,9 +106,7 @@ def _repair(data: bytes, known: _Repair, damaged: npt.NDArray[np.intp]) -> bytes
         parity = known.parity[stripe]
         if google_crc32c.value(parity.tobytes()) != known.parity_checksums[stripe]:
             continue
-        others = [
-            _block(data, other) for other in range(stripe, len(known.blocks), stripes) if other != block
-        ]
+        others = [_block(data, other) for other in range(stripe, len(known.blocks), stripes) if other != block]
         computed = np.bitwise_xor.reduce([parity, *others]).tobytes()
         start = block * BLOCK_BYTES
         wanted = computed[: len(data) - start]
@@ -165,7 +158,5 @@ def _parse(repair: bytes) -> _Repair:
         file_checksum=file_checksum,
         blocks=np.frombuffer(repair, "<u4", blocks, _TABLES_OFFSET),
         parity_checksums=np.frombuffer(repair, "<u4", stripes, _TABLES_OFFSET + 4 * blocks),
-        parity=np.frombuffer(repair, np.uint8, stripes * BLOCK_BYTES, tables_end).reshape(
-            stripes, BLOCK_BYTES
-        ),
+        parity=np.frombuffer(repair, np.uint8, stripes * BLOCK_BYTES, tables_end).reshape(stripes, BLOCK_BYTES),
     )

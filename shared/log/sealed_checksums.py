@@ -7,8 +7,6 @@ yield wrong events. So the footer holds, under the key `eventlog.checksums`, one
 
 each a CRC-32C of 8 digits. The first row group counts from the beginning of the file, each to the
 beginning of the next. The footer counts to the end of the file, with its own checksum's digits as zeros.
-The key is the last one of the footer, so that no text of an event (there are some among the statistics)
-can be taken for it.
 
 Invariant: a file whose parts all check is, byte for byte, what was written.
 """
@@ -23,8 +21,8 @@ import pyarrow.parquet as pq
 
 CHECKSUMS_KEY = b"eventlog.checksums"
 _PREFIX = b"crc32c "
-# What follows the key: one byte of the footer's encoding, one to five of the length, the text.
-_TEXT = re.compile(rb".{2,6}?" + _PREFIX + rb"((?:[0-9a-f]{8}){2,})", re.DOTALL)
+# The key, a byte of the footer's encoding, one to five of the length, the text.
+_TEXT = re.compile(re.escape(CHECKSUMS_KEY) + rb"\x18.{1,5}?" + _PREFIX + rb"((?:[0-9a-f]{8}){2,})", re.DOTALL)
 _TAIL_BYTES = 8
 
 
@@ -101,10 +99,13 @@ class _Digits:
 
 
 def _find(data: bytes, footer_start: int) -> _Digits | None:
-    """Find the digits of the checksums in the footer."""
-    key = data.rfind(CHECKSUMS_KEY, footer_start)
-    match = _TEXT.match(data, key + len(CHECKSUMS_KEY)) if key >= 0 else None
-    return _Digits(match.start(1), match.end(1)) if match else None
+    """Find the digits of the checksums in the footer.
+
+    Texts of events look like anything, but they come earlier (as statistics) or in JSON, where the byte
+    after the key cannot be. So the last match is the right one.
+    """
+    matches = list(_TEXT.finditer(data, footer_start))
+    return _Digits(matches[-1].start(1), matches[-1].end(1)) if matches else None
 
 
 def _footer_start(data: bytes) -> int | None:

@@ -70,9 +70,8 @@ def build_sealed_file(groups: Sequence[pa.RecordBatch], metadata: SealedMetadata
     with pq.ParquetWriter(sink, schema, **_writer_options(groups, schema, encodings, options)) as writer:
         for number in range(len(groups)):
             writer.write_table(_rows(groups, promoted, number, schema), row_group_size=_PAGE_ROWS_MAX)
-        # Two calls: the checksums must be the last key of the footer.
-        writer.add_key_value_metadata({METADATA_KEY: metadata.to_json().decode()})
-        writer.add_key_value_metadata({CHECKSUMS_KEY.decode(): placeholder(len(groups)).decode()})
+        keys = {METADATA_KEY: metadata.to_json().decode()}
+        writer.add_key_value_metadata(keys | {CHECKSUMS_KEY.decode(): placeholder(len(groups)).decode()})
     return stamp(sink.getvalue())
 
 

@@ -14,7 +14,7 @@ from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
 from shared.log.index_sidecar import Sidecar
-from shared.log.promoted_columns import PromotedColumn, extract_again
+from shared.log.promoted_columns import JsonExtractor, PromotedColumn
 from shared.log.repair_data import build_repair_data, check_and_repair
 from shared.log.sealed_metadata import SealedMetadata
 from shared.log.sealed_names import SealedName
@@ -99,14 +99,17 @@ def _content_damage(file: SealedFile, metadata: SealedMetadata) -> Iterator[Dama
         problem = f"the file has {rows} events, its metadata says {metadata.rows}: restore it from a backup"
         yield Damage(name.positions, name.parquet, problem)
     previous = metadata.positions.first - 1
-    for group in file.row_groups:
-        problem = _row_group_problem(file, metadata, group, previous)
-        if problem:
-            yield Damage(group.positions, name.parquet, f"row group {group.number}: {problem}")
-        previous = group.positions.last
+    with JsonExtractor(list(dict.fromkeys(column.path for column in metadata.promoted))) as extractor:
+        for group in file.row_groups:
+            problem = _row_group_problem(file, metadata, group, previous, extractor)
+            if problem:
+                yield Damage(group.positions, name.parquet, f"row group {group.number}: {problem}")
+            previous = group.positions.last
 
 
-def _row_group_problem(file: SealedFile, metadata: SealedMetadata, group: RowGroup, previous: int) -> str:
+def _row_group_problem(
+    file: SealedFile, metadata: SealedMetadata, group: RowGroup, previous: int, extractor: JsonExtractor
+) -> str:
     """Decode a row group. Return what is wrong with it, or nothing."""
     promoted = [column.column for column in metadata.promoted]
     try:
@@ -119,7 +122,7 @@ def _row_group_problem(file: SealedFile, metadata: SealedMetadata, group: RowGro
         return "the positions do not ascend within the segment: restore the file from a backup"
     try:
         batch.validate(full=True)
-        expected = extract_again(batch.column("payload"), metadata.promoted)
+        expected = extractor.extract_columns(batch.column("payload"), metadata.promoted)
     except (ValueError, duckdb.Error) as error:
         return f"the promoted columns cannot be compared with the payloads ({error}): report this"
     wrong = [

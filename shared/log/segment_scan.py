@@ -19,6 +19,7 @@ from shared.log.types import Offset, Position
 SEGMENT_MAGIC = b"EVLG"
 SEGMENT_VERSION = 1
 SEGMENT_HEADER_BYTES = 32
+LOG_ID_LENGTH = 8
 _SEGMENT_HEADER = struct.Struct("<4sB3x8sQ4x")
 _CRC = struct.Struct("<I")
 
@@ -27,6 +28,7 @@ assert _SEGMENT_HEADER.size + _CRC.size == SEGMENT_HEADER_BYTES
 
 def encode_segment_header(log_id: str, first: Position) -> bytes:
     """Header of a .log file: magic "EVLG", version, log id, first position, CRC-32C; 32 bytes."""
+    assert len(log_id) == LOG_ID_LENGTH
     fields = _SEGMENT_HEADER.pack(SEGMENT_MAGIC, SEGMENT_VERSION, log_id.encode("ascii"), first)
     return fields + _CRC.pack(google_crc32c.value(fields))
 

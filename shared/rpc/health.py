@@ -24,7 +24,7 @@ class HealthServicer:
         self._closed = False
         self._changed = asyncio.Event()
 
-    def set_serving(self, service: str, serving: bool) -> None:  # noqa: FBT001 — the value, not a mode
+    def set_serving(self, service: str, *, serving: bool) -> None:
         """Say whether a service, by full name, serves. Without effect once closed."""
         assert service in self._serving, f"{service} is none of {list(self._serving)}"
         self._serving[service] = serving

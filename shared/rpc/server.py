@@ -102,10 +102,10 @@ class Server:
         assert self._grpc is None, "services are added before the server is entered"
         self._services[descriptor.full_name] = service_handler(descriptor, servicer, self._environment)
 
-    def set_serving(self, service: str, serving: bool) -> None:  # noqa: FBT001 — the value, not a mode
+    def set_serving(self, service: str, *, serving: bool) -> None:
         """Say whether a service, by full name, is ready to be called; "" means all that were added."""
         for each in [service] if service else self._services:
-            self._health.set_serving(each, serving)
+            self._health.set_serving(each, serving=serving)
 
     async def __aenter__(self) -> Self:
         """Listen. Raises EventConfigException where an address cannot be had; then nothing listens."""

@@ -5,7 +5,6 @@ Fields: time (RFC 3339, UTC), level, logger, event (the message), service, reque
 the `extra` of the call, and traceback where there is an exception. Does not ship or rotate logs.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -96,7 +95,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 — arguments that do not fit, or an object whose __str__ fails
-        return f"{record.msg!r} (its arguments do not fit)"
+        return f"{_shown(record.msg)} (it cannot be shown, or its arguments do not fit)"
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -118,14 +117,17 @@ def _shown(value: object) -> str:
 
 def _one_line(text: str) -> str:
     """Escape what would break the line or could not be written."""
-    escaped = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in escaped)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in _writable(text))
+
+
+def _writable(text: str) -> str:
+    """Escape lone surrogates, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _to_json(line: dict[str, Any]) -> str:
     try:
         return orjson.dumps(line, default=_shown, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, RecursionError):
-        # Lone surrogates, integers beyond 64 bits, cycles: rare, so slower and plainer.
-        plain = {key: value if isinstance(value, int) else _shown(value) for key, value in line.items()}
-        return json.dumps(plain, default=_shown)
+        # Lone surrogates, integers beyond 64 bits, cycles: rare, so all as text.
+        return orjson.dumps({_writable(key): _writable(_shown(value)) for key, value in line.items()}).decode()

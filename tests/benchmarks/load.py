@@ -31,7 +31,7 @@ class LoadPlan:
     address: str
     # Log or LogBatch.
     method: str
-    # A file of write_requests, gone through again and again.
+    # A file of write_requests, gone through again and again; all of the same number of events.
     requests_file: str
     in_flight: int
     seconds: float
@@ -90,10 +90,9 @@ class _Load:
         self.plan = plan
         self.requests = requests
         self.connection = UnaryConnection(plan.address, f"/eventlog.v1.IngestService/{plan.method}")
-        batches = plan.method == "LogBatch"
-        self.counts = [len(pb.LogBatchRequest.FromString(each).events) if batches else 1 for each in requests]
-        # By stream: when it was sent, number of its events.
-        self.sent: dict[int, tuple[float, int]] = {}
+        self.events_per_request = len(pb.LogBatchRequest.FromString(requests[0]).events)
+        # By stream: when it was sent.
+        self.sent: dict[int, float] = {}
         self.started = 0
         self.events = 0
         self.last_answer = b""
@@ -124,18 +123,18 @@ class _Load:
             now = time.perf_counter()
             if now >= end:
                 return
-            which = self.started % len(self.requests)
+            request = self.requests[self.started % len(self.requests)]
             self.started += 1
-            self.sent[self.connection.start(self.requests[which])] = (now, self.counts[which])
+            self.sent[self.connection.start(request)] = now
 
     def _take(self, stream: int, answer: bytes, measure_from: float, end: float) -> None:
         now = time.perf_counter()
-        sent_at, count = self.sent.pop(stream)
-        self.events += count
+        sent_at = self.sent.pop(stream)
+        self.events += self.events_per_request
         self.last_answer = answer
         if measure_from <= now < end:
             self.latencies.append(now - sent_at)
-            self.measured_events += count
+            self.measured_events += self.events_per_request
             self.measured_until = now
 
     def _result(self, measure_from: float, cpu: float) -> LoadResult:

@@ -6,6 +6,7 @@ of one event is a LogRequest and a LogBatchRequest at once: their fields have th
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import ptars
@@ -62,7 +63,7 @@ def log_requests(*, requests: int, events_per_request: int) -> Iterator[bytes]:
     """Make requests of distinct events; always the same ones."""
     events = reference_events(requests * events_per_request)
     for _ in range(requests):
-        yield b"".join(b"\x0a" + _varint(len(event)) + event for event, _ in zip(events, range(events_per_request)))
+        yield b"".join(b"\x0a" + _varint(len(event)) + event for event in islice(events, events_per_request))
 
 
 def write_requests(path: Path, requests: Iterator[bytes]) -> Path:
@@ -72,6 +73,16 @@ def write_requests(path: Path, requests: Iterator[bytes]) -> Path:
             file.write(_LENGTH.pack(len(request)))
             file.write(request)
     return path
+
+
+def prepared_requests(directory: Path, *, requests: int, events_per_request: int) -> Path:
+    """Return a file of such requests in a directory; made where it is missing, so that cases share it."""
+    path = directory / f"{requests}x{events_per_request}.requests"
+    return (
+        path
+        if path.exists()
+        else write_requests(path, log_requests(requests=requests, events_per_request=events_per_request))
+    )
 
 
 def read_requests(path: Path) -> list[bytes]:

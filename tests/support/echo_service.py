@@ -58,7 +58,7 @@ async def echo_server(
     )
     server.add_service(echo_descriptor(), servicer)
     async with server, connect(server.address) as channel:
-        server.set_serving("", serving)
+        server.set_serving("", serving=serving)
         yield server, channel
 
 

@@ -10,6 +10,8 @@ The text of each payload has exactly the shape of the reference event. What vari
 - recorded_at in nanoseconds, one for each 500 positions, as a group commit gives.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -154,3 +156,23 @@ def _payloads(random: np.random.Generator, count: int) -> pa.Array:
 
 def _digits(numbers: np.ndarray) -> pa.Array:
     return pc.cast(pa.array(numbers), pa.string())
+
+
+def event_batch(events: Sequence[Mapping[str, object]], first_position: int = 1) -> pa.RecordBatch:
+    """Make a batch of hand-written events at consecutive positions; what an event leaves out is filled in."""
+    rows = [
+        {
+            "position": first_position + number,
+            "recorded_at": _START_NS + number,
+            "timestamp": _START_NS + 1000 * number,
+            "type": "test.event",
+            "source": "test",
+            "payload": "{}",
+            "host": "host",
+            "version": "1",
+            "tags": [],
+            **event,
+        }
+        for number, event in enumerate(events)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=EVENT_SCHEMA)

@@ -317,6 +317,25 @@ async def test_cancelled_call_closes_the_generator_and_is_counted():
         assert sample(server, "eventlog_rpc_requests_total", "SayMany", code="CANCELLED") == 1
 
 
+async def test_generator_is_closed_before_its_call_ends():
+    """A stream that fails outside its generator runs the generator's finally clauses before the caller knows."""
+    closed = asyncio.Event()
+
+    class Wrong:
+        async def say_many(self, request, context):
+            try:
+                yield "no message"
+            finally:
+                await asyncio.sleep(0)
+                closed.set()
+
+    async with echo_server(Wrong()) as (_, channel):
+        call = channel.unary_stream(f"/{ECHO}/SayMany")(text(""))
+        error = await failure(call.read())
+        assert closed.is_set()
+    assert error.reason == "INTERNAL"
+
+
 async def test_deadline_cancels_the_servicer():
     """A call whose deadline passes does not go on in the service."""
     cancelled = asyncio.Event()
@@ -345,7 +364,8 @@ async def test_status_that_a_servicer_sends_itself_is_counted():
 
     async with echo_server(Aborting()) as (server, channel):
         error = await failure(channel.unary_unary(f"/{ECHO}/Say")(text("")))
-        assert sample(server, "eventlog_rpc_requests_total", "Say", code="NOT_FOUND") == 1
+        # Counted after the servicer has sent the status.
+        await until(lambda: sample(server, "eventlog_rpc_requests_total", "Say", code="NOT_FOUND") == 1)
     assert error.reason == "NOT_FOUND"
 
 

@@ -1,0 +1,1 @@
+"""How eventlog is run: the default configuration, a cluster on one machine, the demo."""

@@ -1,0 +1,1 @@
+"""The demo: real or simulated events through the whole cluster and back, compared exactly."""

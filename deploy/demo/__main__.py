@@ -1,0 +1,93 @@
+"""python -m deploy.demo: events through the whole cluster and back, compared exactly. Exit code 1 if they differ.
+
+Starts the four services on free ports with a log in a temporary folder, logs real events (simulated ones where
+there are none), reads them back by id and by range, verifies and seals the log, and stops everything.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grpc
+import orjson
+
+from deploy.demo.batches import Batches, make_batches
+from deploy.demo.read_back import Defaults
+from deploy.demo.real_data import event_files, read_lines
+from deploy.demo.round_trip import RoundTrip
+from deploy.demo.simulator import Simulation
+from deploy.local_cluster import ClusterFailed, LocalCluster
+
+ROOT = Path(__file__).parents[2]
+
+_DEFAULTS = Defaults(host="demo-host", version="demo-1.0")
+
+# Free ports; segments small enough that some are sealed while events are still logged.
+_CONFIG = """\
+events:
+  storage:
+    base_path: {folder}/events
+    min_free_bytes: 0
+    rotation: {{max_events: 100000}}
+  replay: {{checkpoint_dir: {folder}/events/checkpoints}}
+  ingest: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0", host: {host}, version: {version}}}
+  query: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
+  streaming: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
+  analysis: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of real events (*.jsonl.gz); default: simulate some")
+    parser.add_argument("--days", type=int, default=7, help="days to simulate (default: 7)")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="eventlog-demo-") as name:
+        folder = Path(name)
+        config = folder / "eventlog.yaml"
+        config.write_text(_CONFIG.format(folder=folder, host=_DEFAULTS.host, version=_DEFAULTS.version))
+        cluster = LocalCluster(root=ROOT, folder=folder / "cluster", config=config)
+        try:
+            addresses = _start(cluster)
+            sources = list(_sources(arguments.data, arguments.days))
+            with RoundTrip(addresses["ingest_service"], addresses["query_service"], _DEFAULTS) as trip:
+                problems = trip.run(sources)
+        except (ClusterFailed, grpc.RpcError) as error:
+            problems = [str(error)]
+        finally:
+            endings = {ending.how for ending in cluster.down()}
+    print("all services " + " and ".join(sorted(endings)))
+    for problem in problems:
+        print(f"WRONG: {problem}", file=sys.stderr)
+    print("the demo failed" if problems else "everything that was logged came back as it was")
+    return 1 if problems else 0
+
+
+def _start(cluster: LocalCluster) -> dict[str, str]:
+    started = time.perf_counter()
+    states = cluster.up()
+    print(f"{len(states)} services are serving after {time.perf_counter() - started:.1f} s:")
+    for state in states:
+        print(f"  {state.service:<18}gRPC {state.address:<18} metrics http://{state.metrics_address}/metrics")
+    return {state.service: state.address for state in states}
+
+
+def _sources(data: Path | None, days: int) -> Iterator[Batches]:
+    """The requests to log: of each file of real events, else of a simulation."""
+    files = event_files(data) if data else []
+    if not files:
+        where = f"no real events at {data}" if data else "no folder of real events was named"
+        print(f"{where}: simulating {days} days of a document-synthesis platform (docs/simulator.md)")
+        yield make_batches("simulation", map(orjson.dumps, Simulation(days=days).documents()))
+        return
+    print(f"reading the real events in {data}")
+    for file in files:
+        yield make_batches(file.name.removesuffix(".jsonl.gz"), read_lines(file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
