@@ -49,7 +49,7 @@ class LoggerOptions:
 
     # Longest that one attempt takes.
     request_timeout_s: float = 10.0
-    # How long an event is tried before it fails. Keep it below the service's request_id_horizon.
+    # How long an event is tried before it fails.
     give_up_after_s: float = 60.0
     back_off: BackOff = field(default_factory=BackOff)
     # What close() waits for at most, by default; and what it waits when the interpreter exits.
@@ -77,7 +77,17 @@ class LoggerOptions:
 
 
 def limits_of(config: EventConfig, options: LoggerOptions) -> Limits:
-    """Bounds of the outbox."""
+    """Bounds of the outbox.
+
+    Raises EventConfigException where a request would be repeated after the service may have forgotten its id.
+    """
+    tried_s = options.give_up_after_s + options.request_timeout_s
+    if tried_s > config.ingest.request_id_horizon:
+        raise EventConfigException(
+            f"give_up_after_s and request_timeout_s are {tried_s:g} s together, longer than the "
+            f"{config.ingest.request_id_horizon:g} s of ingest.request_id_horizon: a late retry would log twice. "
+            "Lower them, or raise the horizon"
+        )
     return Limits(
         events_max=config.logging.buffer_size,
         bytes_max=options.buffer_bytes_max,

@@ -2,7 +2,8 @@
 
 The thread and its connection begin with the first event and not before, so a logger made before a fork is
 whole in each child. One that was used before the fork starts afresh in the child: what the parent still has to
-send is the parent's, and is forgotten there.
+send is the parent's, and is forgotten there. A fork waits a moment for the request under way, because gRPC
+cannot be forked in the middle of a call.
 
 No event is lost silently: whatever ends the thread fails what it has not sent.
 """
@@ -36,6 +37,8 @@ _logger = logging.getLogger(__name__)
 
 # After its connection is closed the thread has nothing left to wait for.
 JOIN_S_MAX = 1.0
+# A fork waits this long for a request under way; if that takes longer, the child may not be able to log.
+FORK_WAIT_S_MAX = 2.0
 
 
 class ThreadSender:
@@ -53,10 +56,13 @@ class ThreadSender:
         # Connections of before a fork. Kept, because destroying them could disturb the parent's.
         self._transports_of_parent: list[Transport | None] = []
         self._begin()
-        _begin_again_after_fork(self)
+        _watch_forks(self)
 
     def _begin(self) -> None:
         lock = threading.RLock()
+        # Held during calls of gRPC, and across a fork.
+        self._calling = threading.Lock()
+        self._calling_held_by_fork = False
         self._lock = lock
         self._work = threading.Condition(lock)
         self._space = threading.Condition(lock)
@@ -64,8 +70,18 @@ class ThreadSender:
         self._thread: threading.Thread | None = None
         self._transport: Transport | None = None
 
-    def begin_again(self) -> None:
-        """Forget, in a child process, what belongs to the parent."""
+    def before_fork(self) -> None:
+        """Let the call under way end, and no other begin."""
+        self._calling_held_by_fork = self._calling.acquire(timeout=FORK_WAIT_S_MAX)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._calling_held_by_fork:
+            self._calling_held_by_fork = False
+            self._calling.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget what belongs to the parent."""
         self._transports_of_parent.append(self._transport)
         closed = self._driver.closed
         self._begin()
@@ -108,7 +124,8 @@ class ThreadSender:
             raise failure
         if self._options.durability is Durability.BUFFERED and transport is not None:
             try:
-                transport.flush(timeout_s=timeout_s)
+                with self._calling:
+                    transport.flush(timeout_s=timeout_s)
             except grpc.RpcError as error:
                 raise from_rpc_error(error) from error
 
@@ -182,7 +199,8 @@ class ThreadSender:
     def _attempt(self, request: AckRequest, transport: Transport) -> Settlement:
         body, timeout_s = self._driver.encode(request)
         try:
-            response = transport.log_batch(body, timeout_s=timeout_s)
+            with self._calling:
+                response = transport.log_batch(body, timeout_s=timeout_s)
         except grpc.RpcError as error:
             with self._lock:
                 return self._driver.refused(request, error)
@@ -212,13 +230,17 @@ class ThreadSender:
             self.close(self._options.exit_timeout_s)
 
 
-def _begin_again_after_fork(sender: ThreadSender) -> None:
-    """Have begin_again() called in children, for as long as the sender lives."""
+def _watch_forks(sender: ThreadSender) -> None:
+    """Have the sender told of forks for as long as it lives."""
     reference = weakref.ref(sender)
 
-    def in_child() -> None:
+    def tell(method: Callable[[ThreadSender], None]) -> None:
         living = reference()
         if living is not None:
-            living.begin_again()
+            method(living)
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(
+        before=lambda: tell(ThreadSender.before_fork),
+        after_in_parent=lambda: tell(ThreadSender.after_fork_in_parent),
+        after_in_child=lambda: tell(ThreadSender.after_fork_in_child),
+    )

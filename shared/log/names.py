@@ -11,6 +11,8 @@ LOCK = "lock"
 IDENTITY = "identity"
 COMMITTED = "committed"
 
+TEMPORARY_SUFFIX = ".tmp"
+
 _LOG = re.compile(r"segments/(\d{20})\.log")
 _SEALED = re.compile(r"segments/(\d{20})-(\d{20})\.([a-z0-9_-]+)\.parquet")
 _REQUESTS = re.compile(r"segments/(\d{20})-(\d{20})\.requests")

@@ -4,11 +4,15 @@ Invariants:
 - Every intact frame stays. A frame is cut only if it is not intact, lies at the very end of the
   last segment, and nothing shows that it was ever committed; what is cut is kept in quarantine/.
 - Committed positions that cannot be read are reported as damage and never given out again: the log
-  does not become shorter.
-- Afterwards no .log file ends in anything but an intact frame, and all of them are synced.
+  does not become shorter. A segment that begins after them says so from then on, because the
+  committed position may be lost with the power.
+- Afterwards all that is readable is durable. A frame that the last writer may not have synced is
+  written anew, because after a failed sync a later one of the same file says nothing about it.
+- Interrupted at any point and begun again, it ends the same.
 
-Two things show that a frame was committed: an intact frame after it (the writer syncs one before it
-writes the next), and the committed position, which never promises more than was synced.
+Three things show that a frame was committed: an intact frame after it (the writer syncs one before
+it writes the next), a later segment, and the committed position, which never promises more than was
+synced.
 """
 
 from collections.abc import Iterable
@@ -19,10 +23,19 @@ import google_crc32c
 import msgspec
 
 from shared.errors import EventStorageException
+from shared.log.active_segment import create_segment_file
 from shared.log.committed_position import Committed, read_committed
 from shared.log.file_system import FileSystem
-from shared.log.frame import RequestMark, request_marks
-from shared.log.names import IDENTITY, QUARANTINE, SEGMENTS, SegmentFiles, list_segments
+from shared.log.frame import FrameDamaged, RequestMark, request_marks
+from shared.log.names import (
+    IDENTITY,
+    QUARANTINE,
+    SEGMENTS,
+    SegmentFiles,
+    is_temporary_log_name,
+    list_segments,
+    log_name,
+)
 from shared.log.segment_scan import (
     SEGMENT_HEADER_BYTES,
     DamagedBytes,
@@ -80,6 +93,11 @@ class LogFile:
     until: Position | None
 
     @property
+    def tail(self) -> DamagedBytes:
+        """The bytes behind its last intact frame."""
+        return DamagedBytes(self.scan.end, Offset(max(self.scan.end, len(self.data))))
+
+    @property
     def last_position(self) -> Position:
         """Last position of its last intact frame."""
         return self.scan.frames[-1].header.positions.last if self.scan.frames else Position(self.first - 1)
@@ -95,14 +113,16 @@ class LogFile:
             expected = Position(frame.header.positions.last + 1)
         if self.until is not None and expected < self.until:
             positions = PositionRange(expected, Position(self.until - 1))
-            found.append(Damage(positions, self.name, "the file ends before the next segment begins"))
+            found.append(Damage(positions, self.name, "its intact frames end before the next segment begins"))
         return found
 
 
 def read_log_file(fs: FileSystem, segment: SegmentFiles, until: Position | None) -> LogFile:
-    """Read and scan one .log file whole."""
+    """Read and scan one .log file whole. Raises OSError, UnsupportedFormat."""
     assert segment.log is not None
     data = fs.read(segment.log)
+    # Asked only whether a newer version wrote it: nothing else is taken from the header, which may be damaged.
+    decode_segment_header(data[:SEGMENT_HEADER_BYTES])
     scan = scan_frames(data[SEGMENT_HEADER_BYTES:], base=Offset(SEGMENT_HEADER_BYTES), first=segment.first)
     if until is not None:
         # A segment that was given up after a failed sync may hold frames that its successor holds again.
@@ -117,59 +137,72 @@ def recover(fs: FileSystem, *, new_log_id: str, sealed_log_ids: Iterable[str] = 
     segments, asked only if nothing else names the log. The caller holds the lock.
     Raises OSError, UnsupportedFormat, EventStorageException where the log's identity is lost.
     """
+    _remove_temporary(fs)
     segments = list_segments(fs.list(SEGMENTS))
     floor = read_committed(fs)
     recovered = Recovered(_identify(fs, segments, floor, new_log_id, sealed_log_ids))
-    if floor is not None and floor.log_id != recovered.log_id:
-        floor = None
+    promised = Position(0)
+    if floor is not None and floor.log_id == recovered.log_id:
+        promised = floor.position
+        recovered.last_recorded_at = floor.recorded_at
     for segment, following in zip_longest(segments, segments[1:]):
+        until = following.first if following else None
         if segment.sealed_last is not None:
             recovered.last_position = max(recovered.last_position, segment.sealed_last)
+            until = until or Position(segment.sealed_last + 1)
         if segment.log is not None:
-            log_file = read_log_file(fs, segment, following.first if following else None)
-            _recover_log_file(fs, log_file, recovered, floor if following is None else None)
-    if floor is not None:
-        recovered.last_recorded_at = max(recovered.last_recorded_at, floor.recorded_at)
-        if floor.position > recovered.last_position:
-            positions = PositionRange(Position(recovered.last_position + 1), floor.position)
-            problem = "these positions were committed and no file holds them"
-            recovered.damage.append(Damage(positions, SEGMENTS, problem))
-            recovered.last_position = floor.position
+            _recover_log_file(fs, read_log_file(fs, segment, until), recovered, promised)
+    if promised > recovered.last_position:
+        positions = PositionRange(Position(recovered.last_position + 1), promised)
+        name = _add_segment(fs, recovered, positions.first)
+        recovered.damage.append(Damage(positions, name, "these positions were committed and no file holds them"))
+        _add_segment(fs, recovered, Position(promised + 1))
     return recovered
 
 
-def _recover_log_file(fs: FileSystem, log_file: LogFile, recovered: Recovered, floor: Committed | None) -> None:
+def _remove_temporary(fs: FileSystem) -> None:
+    for name in fs.list(SEGMENTS):
+        if is_temporary_log_name(name):
+            fs.remove(name)
+
+
+def _add_segment(fs: FileSystem, recovered: Recovered, first: Position) -> str:
+    """Begin an empty segment, which says that the positions before it were given out. Returns its name."""
+    create_segment_file(fs, log_id=recovered.log_id, first=first).close()
+    recovered.last_position = Position(first - 1)
+    return log_name(first)
+
+
+def _recover_log_file(fs: FileSystem, log_file: LogFile, recovered: Recovered, promised: Position) -> None:
+    if log_file.until is None and promised > log_file.last_position:
+        log_file.until = Position(promised + 1)
+        _add_segment(fs, recovered, log_file.until)
     damage = log_file.damage()
     for damaged in log_file.scan.damage:
         _quarantine(fs, log_file, damaged, "damage", recovered)
-    tail = DamagedBytes(log_file.scan.end, Offset(len(log_file.data)))
-    if log_file.until is not None and damage and damage[-1].positions.last == log_file.until - 1:
-        _quarantine(fs, log_file, tail, "damaged-tail", recovered)
     if log_file.until is None:
-        if floor is not None and floor.position > log_file.last_position and floor.position >= log_file.first:
-            positions = PositionRange(Position(log_file.last_position + 1), floor.position)
-            damage.append(Damage(positions, log_file.name, "the end of the file, once committed, is damaged"))
-            recovered.last_position = max(recovered.last_position, floor.position)
-            _quarantine(fs, log_file, tail, "damaged-tail", recovered)
-        elif tail.end > tail.offset:
-            recovered.torn_bytes += tail.end - tail.offset
-            _quarantine(fs, log_file, tail, "torn-tail", recovered)
-        _cut_and_sync(fs, log_file)
+        _settle_end(fs, log_file, recovered, promised)
+        last = log_file.last_position
+    else:
+        last = Position(log_file.until - 1)
+        if damage and damage[-1].positions.last == last:
+            _quarantine(fs, log_file, log_file.tail, "damaged-tail", recovered)
     recovered.damage += damage
-    recovered.last_position = max(recovered.last_position, log_file.last_position)
+    recovered.last_position = max(recovered.last_position, last)
     for frame in log_file.scan.frames:
         recovered.last_recorded_at = max(recovered.last_recorded_at, frame.header.recorded_at)
     recovered.requests += remembered_requests(log_file)
 
 
-def _cut_and_sync(fs: FileSystem, log_file: LogFile) -> None:
-    if log_file.scan.frames:
-        # Cutting syncs: complete frames that nobody waited for become as durable as the others.
-        fs.truncate(log_file.name, log_file.scan.end)
-    else:
-        # Nothing in it: its name may be needed for the segment that begins at the same position.
-        fs.remove(log_file.name)
-        fs.sync_directory(SEGMENTS)
+def _settle_end(fs: FileSystem, log_file: LogFile, recovered: Recovered, promised: Position) -> None:
+    """Cut the torn tail of the last segment, and make durable what nobody has promised yet."""
+    tail = log_file.tail
+    recovered.torn_bytes += tail.end - tail.offset
+    _quarantine(fs, log_file, tail, "torn-tail", recovered)
+    if log_file.scan.frames and log_file.last_position > promised:
+        write_whole_file(fs, log_file.name, log_file.data[: tail.offset])
+    elif tail.end > tail.offset:
+        fs.truncate(log_file.name, tail.offset)
 
 
 def remembered_requests(log_file: LogFile) -> list[RememberedRequest]:
@@ -178,7 +211,11 @@ def remembered_requests(log_file: LogFile) -> list[RememberedRequest]:
     found = []
     for location in log_file.scan.frames:
         header = location.header
-        marks: Iterable[RequestMark] = request_marks(view[location.offset : location.end])
+        try:
+            marks: Iterable[RequestMark] = request_marks(view[location.offset : location.end])
+        except FrameDamaged:
+            # Written so under right checksums; its reader is told. It keeps the log from nothing.
+            continue
         for mark in marks:
             first = Position(header.first_position + mark.row)
             found.append(RememberedRequest(mark.request_id, first, mark.count, header.recorded_at))
@@ -186,18 +223,13 @@ def remembered_requests(log_file: LogFile) -> list[RememberedRequest]:
 
 
 def _quarantine(fs: FileSystem, log_file: LogFile, damaged: DamagedBytes, kind: str, recovered: Recovered) -> None:
+    data = log_file.data[damaged.offset : damaged.end]
     base = log_file.name.removeprefix(f"{SEGMENTS}/")
-    name = f"{QUARANTINE}/{base}.{damaged.offset}-{damaged.end}.{kind}"
-    if damaged.offset == damaged.end or name in fs.list(QUARANTINE):
-        return
-    file = fs.create(name)
-    try:
-        file.append([log_file.data[damaged.offset : damaged.end]])
-        file.sync()
-    finally:
-        file.close()
-    fs.sync_directory(QUARANTINE)
-    recovered.quarantined.append(name)
+    # The checksum in the name tells apart what is found at the same place at different times.
+    name = f"{QUARANTINE}/{base}.{damaged.offset}-{damaged.end}.{google_crc32c.value(data):08x}.{kind}"
+    if data and name not in fs.list(QUARANTINE):
+        write_whole_file(fs, name, data)
+        recovered.quarantined.append(name)
 
 
 def _identify(
@@ -212,13 +244,17 @@ def _identify(
         return log_id
     log_id = _id_from_segments(fs, segments) or (floor.log_id if floor else None) or next(iter(sealed_log_ids), None)
     if log_id is None:
-        if any(segment.sealed for segment in segments):
+        if any(_holds_frames(fs, segment) for segment in segments):
             raise EventStorageException(
                 "the identity file is lost and no segment names the log: restore the file 'identity' from a backup"
             )
         log_id = new_log_id
     write_whole_file(fs, IDENTITY, msgspec.json.encode(Identity.of(log_id)))
     return log_id
+
+
+def _holds_frames(fs: FileSystem, segment: SegmentFiles) -> bool:
+    return bool(segment.sealed) or (segment.log is not None and fs.size(segment.log) > SEGMENT_HEADER_BYTES)
 
 
 def _read_identity(fs: FileSystem) -> str | None:

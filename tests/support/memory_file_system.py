@@ -244,10 +244,9 @@ class MemoryFileSystem:
 
     def is_durable(self) -> bool:
         """Whether a loss of power now would change no file but shared maps."""
-        return self._entries.keys() == self._durable_entries.keys() and all(
-            file.shared is not None or (file is self._durable_entries[name] and bytes(file.seen) == file.durable)
-            for name, file in self._entries.items()
-        )
+        files = {name: file for name, file in self._entries.items() if file.shared is None}
+        durable = {name: file for name, file in self._durable_entries.items() if file.shared is None}
+        return files == durable and all(bytes(file.seen) == file.durable for file in files.values())
 
     # FileSystem.
 

@@ -13,7 +13,13 @@ import pytest
 
 from shared.client import BackOff, Durability, EventLogger, LoggerOptions, OverflowPolicy
 from shared.config import EventConfig, IngestConfig, LoggingConfig
-from shared.errors import BufferFull, EventStorageException, EventValidationException, StorageUnavailable
+from shared.errors import (
+    BufferFull,
+    EventConfigException,
+    EventStorageException,
+    EventValidationException,
+    StorageUnavailable,
+)
 from shared.events import Event
 from tests.support.fake_ingest import FakeIngest, Fault, serving, wait_until
 
@@ -447,6 +453,57 @@ def test_answer_that_does_not_fit_the_request_is_an_error(ingest, make_logger, m
         make_logger().log("a", {})
 
 
+def test_options_that_would_log_twice_are_refused():
+    """A request may not be tried for longer than the service remembers its id; other values have ranges too."""
+    config = EventConfig(ingest=IngestConfig(request_id_horizon=60.0))
+    with pytest.raises(EventConfigException, match="log twice"):
+        EventLogger(config)
+    for wrong in ({"give_up_after_s": 0.0}, {"request_events_max": 10_001}, {"buffer_bytes_max": 0}):
+        with pytest.raises(EventConfigException):
+            LoggerOptions(**wrong)
+
+
+def test_fork_in_the_middle_of_traffic_leaves_parent_and_child_well(ingest):
+    """A fork while threads log: no child hangs, and the parent loses nothing."""
+    with serving(ingest) as address:
+        ended = run_program(
+            """
+            stop = threading.Event()
+            counts = []
+
+            def produce():
+                count = 0
+                while not stop.is_set():
+                    logger.log("parent", {})
+                    count += 1
+                counts.append(count)
+
+            threads = [threading.Thread(target=produce) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for _ in range(5):
+                child = os.fork()
+                if child == 0:
+                    code = 1
+                    try:
+                        logger.log("child", {})
+                        logger.close()
+                        code = 0
+                    finally:
+                        os._exit(code)
+                assert os.waitpid(child, 0)[1] == 0
+            stop.set()
+            for thread in threads:
+                thread.join()
+            print(sum(counts))
+            """,
+            address,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ingest.types().count("child") == 5
+    assert ingest.types().count("parent") == int(ended.stdout)
+
+
 def test_unknown_keyword_is_refused(make_logger):
     """A misspelt keyword is an error, not a lost value."""
     with pytest.raises(TypeError, match="sesion_id"):
@@ -525,7 +582,7 @@ def test_interpreter_exit_is_bounded(ingest):
 
 
 def test_child_process_gets_a_logger_of_its_own(ingest):
-    """A child that is forked before the first event logs by itself; one forked later forgets its parent's events."""
+    """A child logs by itself, whether its parent logged before the fork or not, and forgets its parent's events."""
     with serving(ingest) as address:
         ended = run_program(
             """
@@ -541,18 +598,16 @@ def test_child_process_gets_a_logger_of_its_own(ingest):
                 assert os.waitpid(child, 0)[1] == 0
 
             def log():
-                logger.log("child", {})
-
-            def look():
                 assert logger.statistics().waiting_events == 0
-                logger.flush(1)
+                logger.log("child", {})
+                logger.close()
 
             in_child(log)
             logger.log("parent", {})
             logger.log_buffered("buffered", {})
-            in_child(look)
+            in_child(log)
             """,
             address,
         )
     assert ended.returncode == 0, ended.stderr
-    assert ingest.types() == ["child", "parent", "buffered"]
+    assert ingest.types() == ["child", "parent", "child", "buffered"]

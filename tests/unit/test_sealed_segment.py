@@ -319,3 +319,23 @@ def test_leftovers_of_another_configuration_are_replaced():
     assert table(segment.batches(1, 21)).equals(table([events]))
     assert verify_sealed(disk, f"{stem}.parquet") == []
     assert Sidecar.load(disk.read(f"{stem}.idx")).summary.rows == 20
+
+
+def test_stale_temporary_files_are_removed():
+    """What earlier attempts left under temporary names goes, also of other classes and another last position."""
+    disk = disk_with_log()
+    kept = disk.files()
+    for stale in ("20.gone.parquet", "20.gone.par", "19.default.idx"):
+        disk.put(f"segments/00000000000000000001-000000000000000000{stale}.tmp", b"x")
+    seal(disk, [mixed_events(20)], classes=ONE_CLASS)
+    stem = "segments/00000000000000000001-00000000000000000020.default"
+    assert disk.files().keys() == kept.keys() | {f"{stem}.{end}" for end in ("idx", "par", "parquet")}
+
+
+def test_tables_are_sealed_as_batches_are():
+    """A table gives the same files as its batches, however they are cut."""
+    events = mixed_events(100)
+    first, second = MemoryFileSystem(), MemoryFileSystem()
+    seal(first, [events.slice(0, 33), events.slice(33, 0), events.slice(33)])
+    seal_events(second, first=1, last=100, events=table([events]), log_id="abcd1234", classes=CLASSES)
+    assert first.files() == second.files()
