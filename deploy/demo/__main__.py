@@ -86,7 +86,8 @@ def _sources(data: Path | None, days: int) -> Iterator[Batches]:
         return
     print(f"reading the real events in {data}")
     for file in files:
-        yield make_batches(file.name.removesuffix(".jsonl.gz"), read_lines(file))
+        name = f"{file.parent.name}/{file.name.removesuffix('.jsonl.gz')}"
+        yield make_batches(name, read_lines(file))
 
 
 if __name__ == "__main__":

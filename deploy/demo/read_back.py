@@ -71,14 +71,14 @@ def compare_range(channel: grpc.Channel, acknowledged: Sequence[Acknowledged], d
 def compare_single(
     channel: grpc.Channel, acknowledged: Sequence[Acknowledged], defaults: Defaults, count: int
 ) -> Comparison:
-    """Read about `count` events one by one, by id and by position in turn, and compare each.
+    """Read `count` events of the whole log one by one, by id and by position in turn, and compare each.
 
     Raises grpc.RpcError where a read fails.
     """
     comparison = Comparison()
     stub = query_service_pb2_grpc.QueryServiceStub(channel)
-    step = max(1, len(acknowledged) // count)
-    for number, each in enumerate(acknowledged[::step]):
+    for number in range(count):
+        each = acknowledged[number * len(acknowledged) // count]
         expected = list(expected_events(each, defaults))
         wanted = expected[number % len(expected)]
         by_id = query_service_pb2.GetEventRequest(id=wanted.id)

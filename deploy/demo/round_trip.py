@@ -14,7 +14,7 @@ from deploy.demo.progress import ProgressBar
 from deploy.demo.read_back import Comparison, Defaults, compare_range, compare_single
 from shared.rpc.channel import connect_sync
 
-_SINGLE_READS = 200
+_SINGLE_READS = 100
 _SEAL_S_MAX = 60.0
 _TIMEOUT_S = 30.0
 _MB = 1_000_000
@@ -60,7 +60,7 @@ class RoundTrip:
 
     def _log(self, sources: Sequence[Batches]) -> list[Acknowledged]:
         print(f"\nlogging batches of up to {EVENTS_MAX} events over {CONNECTIONS} connections, each synced to disk:")
-        print(f"  {'source':<14}{'events':>10}{'seconds':>9}{'events/s':>12}{'JSON MB/s':>11}")
+        print(f"  {'source':<30}{'events':>10}{'seconds':>9}{'events/s':>12}{'JSON MB/s':>11}")
         acknowledged: list[Acknowledged] = []
         total_s = 0.0
         for source in sources:
@@ -123,4 +123,4 @@ class RoundTrip:
 
 def _rates(name: str, events: int, json_bytes: int, elapsed_s: float) -> str:
     per_s = events / elapsed_s
-    return f"  {name:<14}{events:>10,}{elapsed_s:>9.2f}{per_s:>12,.0f}{json_bytes / elapsed_s / _MB:>11,.1f}"
+    return f"  {name:<30}{events:>10,}{elapsed_s:>9.2f}{per_s:>12,.0f}{json_bytes / elapsed_s / _MB:>11,.1f}"

@@ -57,7 +57,7 @@ class LoggingConfig(Section):
     flush_interval: Annotated[float, kinds.duration(at_least=0, at_most=HOUR)] = 1.0
     """Seconds that an event waits at most before it is sent, when nobody waits for it."""
     async_writes: Annotated[bool, kinds.switch()] = True
-    """True: `log` returns at once, and events are sent in the background. False: when acknowledged."""
+    """True: `log_buffered` returns at once, and its event is sent in the background. False: when acknowledged."""
 
 
 class RotationConfig(Section):
@@ -132,7 +132,7 @@ class IngestConfig(ServerConfig):
     """Most bytes of one request."""
     request_id_horizon: Annotated[float, kinds.duration(at_least=1, at_most=WEEK)] = 3600.0
     """Seconds for which request ids are remembered, so that a repeated request logs nothing twice."""
-    request_ids_max: Annotated[int, kinds.whole(at_least=1, at_most=100_000_000)] = 1_000_000
+    request_ids_max: Annotated[int, kinds.whole(at_least=1, at_most=100_000_000)] = 200_000
     """Most request ids remembered; beyond it the oldest are forgotten before the horizon."""
     host: Annotated[str, kinds.label()] = ""
     """Host of events that come without one. Empty: this machine's host name."""
