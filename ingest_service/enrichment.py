@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from ingest_service.payload_check import PAYLOAD_DEPTH_MAX, find_deep_payloads, find_invalid_payloads
+from shared.columns.constants import constant
 from shared.columns.schema import FRAME_SCHEMA, TIMESTAMP
 from shared.columns.wire import WireCodec, malformed_request
 from shared.errors import EventValidationException, FieldViolation
@@ -91,11 +92,11 @@ class Enricher:
     def _complete(self, columns: "_Columns", recorded_at: Nanoseconds) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(
             [
-                pc.fill_null(columns.timestamp, pa.scalar(recorded_at, TIMESTAMP)),
+                _or_recorded_at(columns.timestamp, recorded_at),
                 columns.type,
                 _or_default(columns.source, "unknown"),
                 _or_null(columns.correlation_id),
-                pc.fill_null(columns.payload, "{}"),
+                _fill_null(columns.payload, "{}"),
                 _or_default(columns.host, self._host),
                 _or_default(columns.version, self._version),
                 _or_null(columns.user),
@@ -164,22 +165,22 @@ class _Columns:
         yield _Wrong(rows, "type", "must be 1 to 200 of A-Z a-z 0-9 _ . : / - and begin with a letter, digit or _")
 
     def _wrong_tags(self) -> Iterator[_Wrong]:
-        yield _Wrong(_rows(pc.greater(pc.list_value_length(self.tags), TAGS_MAX)), "metadata.tags", "has over 64 tags")
+        yield _Wrong(_rows(pc.greater(pc.list_value_length(self.tags), constant(TAGS_MAX))), "metadata.tags", "has over 64 tags")
         lengths = pc.binary_length(self.tags.values)
-        out_of_range = pc.or_(pc.less(lengths, 1), pc.greater(lengths, TEXT_BYTES_MAX))
+        out_of_range = pc.or_(pc.less(lengths, constant(1)), pc.greater(lengths, constant(TEXT_BYTES_MAX)))
         rows = pc.list_parent_indices(self.tags).filter(out_of_range).unique().to_pylist()
         yield _Wrong(rows, "metadata.tags", f"has a tag that is empty or longer than {TEXT_BYTES_MAX} bytes")
 
     def _wrong_timestamps(self) -> Iterator[_Wrong]:
         if self._seconds.null_count == len(self._seconds):
             return
-        seconds_wrong = pc.or_(pc.less(self._seconds, SECONDS_MIN), pc.greater(self._seconds, SECONDS_MAX))
-        nanos_wrong = pc.or_(pc.less(self._nanos, 0), pc.greater_equal(self._nanos, _NANOS_PER_SECOND))
-        wrong = pc.fill_null(pc.or_(seconds_wrong, nanos_wrong), fill_value=False)
+        seconds_wrong = pc.or_(pc.less(self._seconds, constant(SECONDS_MIN)), pc.greater(self._seconds, constant(SECONDS_MAX)))
+        nanos_wrong = pc.or_(pc.less(self._nanos, constant(0)), pc.greater_equal(self._nanos, constant(_NANOS_PER_SECOND)))
+        wrong = _fill_null(pc.or_(seconds_wrong, nanos_wrong), False)
         rows = _rows(wrong)
         seconds = pc.if_else(wrong, pa.scalar(0, pa.int64()), self._seconds) if rows else self._seconds
         nanos = pc.if_else(wrong, pa.scalar(0, pa.int32()), self._nanos) if rows else self._nanos
-        self.timestamp = pc.add(pc.multiply(seconds, _NANOS_PER_SECOND), nanos.cast(pa.int64())).cast(TIMESTAMP)
+        self.timestamp = pc.add(pc.multiply(seconds, constant(_NANOS_PER_SECOND)), nanos.cast(pa.int64())).cast(TIMESTAMP)
         yield _Wrong(rows, "timestamp", "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
 
     def _wrong_payloads(self) -> Iterator[_Wrong]:
@@ -258,17 +259,25 @@ def _mask(rows: list[int], count: int) -> pa.BooleanArray:
 def _longer_than(column: pa.StringArray, bytes_max: int) -> list[int]:
     lengths = pc.binary_length(column)
     longest = pc.max(lengths).as_py()
-    return _rows(pc.greater(lengths, bytes_max)) if longest is not None and longest > bytes_max else []
+    return _rows(pc.greater(lengths, constant(bytes_max))) if longest is not None and longest > bytes_max else []
+
+
+def _fill_null(column: pa.Array, value: object) -> pa.Array:
+    return pc.fill_null(column, constant(value)) if column.null_count else column
+
+
+def _or_recorded_at(timestamps: pa.TimestampArray, recorded_at: Nanoseconds) -> pa.TimestampArray:
+    return pc.fill_null(timestamps, pa.scalar(recorded_at, TIMESTAMP)) if timestamps.null_count else timestamps
 
 
 def _or_default(column: pa.StringArray, default: str) -> pa.StringArray:
-    filled = pc.fill_null(column, default) if column.null_count else column
-    empty = pc.equal(pc.binary_length(filled), 0)
-    return pc.if_else(empty, default, filled) if pc.any(empty, min_count=0).as_py() else filled
+    filled = _fill_null(column, default)
+    empty = pc.equal(pc.binary_length(filled), constant(0))
+    return pc.if_else(empty, constant(default), filled) if pc.any(empty, min_count=0).as_py() else filled
 
 
 def _or_null(column: pa.StringArray) -> pa.StringArray:
-    empty = pc.equal(pc.binary_length(column), 0)
+    empty = pc.equal(pc.binary_length(column), constant(0))
     if not pc.any(empty, min_count=0).as_py():
         return column
     return pc.if_else(empty, pa.scalar(None, pa.string()), column)

@@ -65,7 +65,8 @@ class LocalCluster:
         self._folder = folder
         self._config = config.resolve()
         self._services = services
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        # Those that this process has started; the system keeps what ended until it is asked for.
+        self._children: list[subprocess.Popen[bytes]] = []
 
     def up(self, *, timeout_s: float = START_S_MAX) -> list[ServiceState]:
         """Start what is not running, and return when all services are serving.
@@ -117,7 +118,7 @@ class LocalCluster:
                 # Out of the reach of Ctrl-C in the terminal: `down` is what stops it.
                 start_new_session=True,
             )
-        self._children[child.pid] = child
+        self._children.append(child)
         process = processes.identify(child.pid, service)
         if process is None:
             raise ClusterFailed(self._failure(service, f"ended with code {child.wait()} at once"))
@@ -155,6 +156,7 @@ class LocalCluster:
             how = self._end(running[service].process, give_up_at) if service in running else "was not running"
             self._pid_file(service).unlink(missing_ok=True)
             endings.append(Ending(service, how))
+        self._forget_ended_children()
         return endings
 
     def _end(self, process: processes.Process, give_up_at: float) -> str:
@@ -163,9 +165,13 @@ class LocalCluster:
             how = "killed"
             processes.kill(process)
             processes.wait_for_end(process, timeout_s=_KILL_S_MAX)
-        if child := self._children.pop(process.pid, None):
-            child.wait(_KILL_S_MAX)
+        for child in self._children:
+            if child.pid == process.pid:
+                child.wait(_KILL_S_MAX)
         return how
+
+    def _forget_ended_children(self) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
 
     def _running(self, service: str) -> Record | None:
         record = read_record(self._pid_file(service))

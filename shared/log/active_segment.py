@@ -1,8 +1,8 @@
 """The segment that is appended to.
 
-Invariants: its file appears with its header, synced, or not at all; only its creator appends to it; a frame is appended and synced as one step; after any
-error the segment is poisoned and takes nothing more, because after a failed sync nothing is known
-about its last bytes, whatever a later sync says.
+Invariants: its file appears with its header, synced, or not at all; only its creator appends to it;
+a frame is appended and synced as one step; after any error the segment is poisoned and takes nothing
+more, because after a failed sync nothing is known about its last bytes, whatever a later sync says.
 """
 
 import contextlib

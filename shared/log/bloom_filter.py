@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shared.log.arrow import StringArray
+from shared.columns.arrow import StringArray
 
 BITS_PER_VALUE = 10
 _PROBES = 7

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shared.log.arrow import StringArray
-from shared.log.arrow import compute as pc
+from shared.columns.arrow import StringArray
+from shared.columns.arrow import compute as pc
 from shared.log.json_path import JsonPath
 
 # Rows of one call that are read one by one. With more, the numbers count as inexact.

@@ -46,7 +46,7 @@ _COMPRESSION_LEVEL = 1
 assert _HEADER.size + _CRC.size == HEADER_BYTES
 
 
-class FrameDamaged(ValueError):
+class FrameDamaged(ValueError):  # noqa: N818 - it says what is wrong with the bytes, like the tree in shared.errors
     """The bytes are not the frame that was written."""
 
 

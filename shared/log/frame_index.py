@@ -124,11 +124,12 @@ class FrameIndex:
     def _read(self, location: FrameLocation) -> Frame:
         data = self._fs.read(self.name, location.offset, location.header.length)
         try:
-            if decode_header(data) != location.header:
-                raise FrameDamaged("another frame lies where this one was")
-            return decode_frame(data)
+            frame = decode_frame(data)
         except FrameDamaged as error:
             raise corrupted(Damage(location.header.positions, self.name, str(error))) from error
+        if decode_header(data) != location.header:
+            raise corrupted(Damage(location.header.positions, self.name, "another frame lies where this one was"))
+        return frame
 
     def _damage(self, first: Position, last: Position) -> Damage:
         return Damage(PositionRange(first, last), self.name, "no intact frame holds these positions")

@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
+from shared.columns.arrow import Array
+from shared.columns.arrow import compute as pc
 from shared.errors import EventStorageException, LogCorrupted
-from shared.log.arrow import Array
-from shared.log.arrow import compute as pc
 from shared.log.bloom_filter import BloomFilter
 from shared.log.file_system import FileSystem
 from shared.log.sealed_names import SealedName

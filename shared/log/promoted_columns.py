@@ -22,7 +22,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from shared.log.arrow import Array, StringArray
+from shared.columns.arrow import Array, StringArray
 from shared.log.json_path import JsonPath, duckdb_path
 from shared.log.promoted_paths import PATHS_MAX, SHARE_MIN, choose_paths
 from shared.log.promoted_values import JsonKind, PathValues, Payloads, kinds_to_promote

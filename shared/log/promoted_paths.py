@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from shared.log.arrow import StringArray
+from shared.columns.arrow import StringArray
 from shared.log.json_path import PATH_SEGMENTS_MAX, JsonPath, duckdb_path
 
 PATHS_MAX = 64

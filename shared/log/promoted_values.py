@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shared.log.arrow import Array, BooleanArray, DoubleArray, IntegerArray, StringArray
-from shared.log.arrow import compute as pc
+from shared.columns.arrow import Array, BooleanArray, DoubleArray, IntegerArray, StringArray
+from shared.columns.arrow import compute as pc
 from shared.log.exact_numbers import doubles_are_exact, suspicious_rows
 from shared.log.json_path import JsonPath
 

@@ -74,8 +74,8 @@ class Recovered:
     """What recovery found and did."""
 
     log_id: str
-    last_position: Position = Position(0)
-    last_recorded_at: Nanoseconds = Nanoseconds(0)
+    last_position: Position = field(default=Position(0))
+    last_recorded_at: Nanoseconds = field(default=Nanoseconds(0))
     torn_bytes: int = 0
     damage: list[Damage] = field(default_factory=list)
     requests: list[RememberedRequest] = field(default_factory=list)

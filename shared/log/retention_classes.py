@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from shared.log.arrow import StringArray
+from shared.columns.arrow import StringArray
 
 DEFAULT_CLASS = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,60}\Z")

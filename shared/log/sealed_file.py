@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shared.columns.arrow import compute as pc
 from shared.columns.schema import EVENT_SCHEMA
-from shared.log.arrow import compute as pc
 from shared.log.column_encoding import ColumnEncodings, choose_encodings, parquet_path
 from shared.log.json_path import JsonPath
 from shared.log.promoted_columns import Promoted, promote

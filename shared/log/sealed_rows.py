@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shared.columns.arrow import compute as pc
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
-from shared.log.arrow import compute as pc
 from shared.log.retention_classes import RetentionClasses
 from shared.log.types import Damage, PositionRange
 

@@ -110,7 +110,7 @@ def _measure_idle(bench: Bench) -> Mapping[str, Outcome]:
 SEALED = Case(
     rows=(
         RowSpec("sealed_bytes_per_event", "bytes", target=23, at_most=True),
-        RowSpec("json_to_sealed_ratio", "×", target=15),
+        RowSpec("json_to_sealed_ratio", "x", target=15),
     ),
     measure=_measure_sealed,
 )

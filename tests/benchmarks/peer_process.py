@@ -13,11 +13,11 @@ T = TypeVar("T")
 _START_S = 20.0
 
 
-class PeerMissing(Exception):
+class PeerMissingError(Exception):
     """The peer is not on this machine; the message says how to get it."""
 
 
-class PeerFailed(Exception):
+class PeerFailedError(Exception):
     """The peer did not start; the message ends with what it wrote."""
 
 
@@ -60,4 +60,4 @@ def _wait(process: subprocess.Popen[bytes], output: Path, ready: Callable[[str],
         if answer is not None:
             return answer
         time.sleep(0.02)
-    raise PeerFailed(f"{process.args} did not start. It wrote:\n{output.read_text(errors='replace')[-2000:]}")
+    raise PeerFailedError(f"{process.args!r} did not start. It wrote:\n{output.read_text(errors='replace')[-2000:]}")

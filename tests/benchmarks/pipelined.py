@@ -84,7 +84,7 @@ def measure(connections: Sequence[PipelinedConnection], *, seconds: float, warm_
     """Return answers a second over all connections, after a warm-up. All answers have come at the end."""
     with selectors.DefaultSelector() as selector:
         for connection in connections:
-            connection.socket.setblocking(False)
+            connection.socket.settimeout(0)
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         begin = time.perf_counter()
         _run(selector, connections, until=begin + warm_up_s)
@@ -92,6 +92,8 @@ def measure(connections: Sequence[PipelinedConnection], *, seconds: float, warm_
         _run(selector, connections, until=warm_until + seconds)
         answers, until = sum(each.answered for each in connections), time.perf_counter()
         _run(selector, connections, until=None)
+        if answers == warm_answers:
+            raise RuntimeError(f"the server confirmed nothing in {seconds} s")
         return (answers - warm_answers) / (until - warm_until)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tests.benchmarks.peer_process import PeerMissing, connect, free_port, peer_process
+from tests.benchmarks.peer_process import PeerMissingError, connect, free_port, peer_process
 from tests.benchmarks.pipelined import Burst, PipelinedConnection, measure
 
 # Redis reads at most 16 KiB of a connection in one turn of its loop, and syncs once a turn: many
@@ -19,16 +19,16 @@ from tests.benchmarks.pipelined import Burst, PipelinedConnection, measure
 CONNECTIONS = 64
 BURST_COMMANDS = 25
 _STREAM = b"events"
+_PLAIN_COLUMNS = ("type", "source", "correlation_id", "payload", "host", "version", "user", "session_id")
 
 Entry = Sequence[bytes]
 
 
 def entries_of_fields(events: pa.RecordBatch) -> list[Entry]:
     """Return an entry of alternating names and values for each row of a batch with EVENT_SCHEMA."""
-    timestamp = events["timestamp"].cast(pa.timestamp("us", tz="UTC")).cast(pa.string())
-    tags = pc.binary_join(events["tags"], ",")
-    plain = ("type", "source", "correlation_id", "payload", "host", "version", "user", "session_id")
-    columns = {"timestamp": timestamp, **{name: events[name] for name in plain}, "tags": tags}
+    columns: dict[str, pa.Array] = {name: events[name].cast(pa.string()) for name in _PLAIN_COLUMNS}
+    columns["timestamp"] = events["timestamp"].cast(pa.timestamp("us", tz="UTC")).cast(pa.string())
+    columns["tags"] = pc.binary_join(events["tags"].cast(pa.list_(pa.string())), ",")
     names = [name.encode() for name in columns]
     values = zip(*(column.cast(pa.binary()).to_pylist() for column in columns.values()), strict=True)
     return [[word for pair in zip(names, row, strict=True) for word in pair] for row in values]
@@ -44,11 +44,12 @@ def redis_events_per_s(
 ) -> float:
     """Run a fresh server, add entries for some seconds, and return how many it confirmed a second.
 
-    appendfsync: "always" or "everysec". in_flight: entries not confirmed yet, at most. Raises PeerMissing where there is no redis-server.
+    appendfsync: "always" or "everysec". in_flight: entries not confirmed yet, at most.
+    Raises PeerMissingError where there is no redis-server.
     """
     server = shutil.which("redis-server")
     if server is None:
-        raise PeerMissing("redis-server is not on this machine; install the package redis-server or redis")
+        raise PeerMissingError("redis-server is not on this machine; install the package redis-server or redis")
     port = free_port()
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
     command += ["--appendonly", "yes", "--appendfsync", appendfsync]

@@ -49,7 +49,8 @@ class EventSerializer:
             ),
         }
         batch = pa.RecordBatch.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
-        return self._handler.record_batch_to_array(batch).to_pylist()
+        messages: list[bytes] = self._handler.record_batch_to_array(batch).to_pylist()
+        return messages
 
 
 def reference_events(count: int) -> Iterator[bytes]:

@@ -99,12 +99,12 @@ def _names(form: str, numbers: np.ndarray) -> pa.Array:
 
 
 def _chains(random: np.random.Generator, count: int) -> np.ndarray:
-    """Number of the chain of each event: each has 5 to 10 events among those of some 50 other chains."""
+    """Number of the chain of each event: each has 5 to 10 events (the last maybe fewer) among those of others."""
     lengths = random.integers(5, 11, count // 5 + 1)
-    chain = np.repeat(np.arange(len(lengths)), lengths)
-    start = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    when = start + random.random(len(chain)) * _CHAINS_AT_A_TIME * _CHAIN_EVENTS_MEAN
-    return chain[np.argsort(when, kind="stable")][:count]
+    chain = np.repeat(np.arange(len(lengths)), lengths)[:count]
+    start = np.repeat(np.cumsum(lengths) - lengths, lengths)[:count]
+    when = start + random.random(count) * _CHAINS_AT_A_TIME * _CHAIN_EVENTS_MEAN
+    return chain[np.argsort(when, kind="stable")]
 
 
 def _happened_at(random: np.random.Generator, position: np.ndarray) -> np.ndarray:

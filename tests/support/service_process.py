@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import grpc
 import yaml
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 LINES_MAX = 10_000
 # The section of the configuration that holds a service's addresses.
@@ -38,7 +38,7 @@ _SECTIONS = {
 _POLL_S = 0.02
 
 
-class ServiceDied(Exception):
+class ServiceDiedError(Exception):
     """The process ended, or did not serve in time; the message ends with what it wrote last."""
 
 
@@ -86,7 +86,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Start the process, or start it again after its end, and wait until it serves.
 
-        Raises ServiceDied if it ends before, or does not serve in time; then it is ended.
+        Raises ServiceDiedError if it ends before, or does not serve in time; then it is ended.
         """
         assert not self.running, f"{self._module} runs already"
         self.close()
@@ -139,7 +139,7 @@ class ServiceProcess:
         return [record for record in records if event is None or record.get("event") == event]
 
     def wait_for_record(self, event: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
-        """Wait for a log record of an event and return the first. Raises ServiceDied where none comes."""
+        """Wait for a log record of an event and return the first. Raises ServiceDiedError where none comes."""
         found: list[dict[str, Any]] = []
 
         def is_there() -> bool:
@@ -164,14 +164,14 @@ class ServiceProcess:
         self._process.wait()
 
     def terminate(self, *, timeout_s: float = 30.0) -> int:
-        """SIGTERM the process and return its exit code. Raises ServiceDied if it lives on, and kills it."""
+        """SIGTERM the process and return its exit code. Raises ServiceDiedError if it lives on, and kills it."""
         assert self._process is not None, "not started"
         self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise ServiceDied(self._report(f"did not end within {timeout_s} s of SIGTERM")) from None
+            raise ServiceDiedError(self._report(f"did not end within {timeout_s} s of SIGTERM")) from None
         # What it wrote last is there, unless a child of its still writes.
         self._join(2.0)
         return code
@@ -214,11 +214,15 @@ class ServiceProcess:
         self.address = str(record["address"])
         self.metrics_address = str(record.get("metrics_address", ""))
         with grpc.insecure_channel(self.address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
 
             def serves() -> bool:
                 try:
-                    answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
+                    answer = check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
                 except grpc.RpcError:
                     return False
                 return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -233,9 +237,9 @@ class ServiceProcess:
                 if holds():
                     return
                 code = None if self._process is None else self._process.returncode
-                raise ServiceDied(self._report(f"ended with exit code {code}: {failure}"))
+                raise ServiceDiedError(self._report(f"ended with exit code {code}: {failure}"))
             if time.monotonic() > deadline_s:
-                raise ServiceDied(self._report(f"{failure} in time"))
+                raise ServiceDiedError(self._report(f"{failure} in time"))
             with self._written:
                 self._written.wait(_POLL_S)
 

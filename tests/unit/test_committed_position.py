@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.log.committed_position import Committed, CommittedPositionWriter, read_committed
@@ -116,10 +116,11 @@ def test_readers_see_promises_grow_while_they_are_written(tmp_path):
     assert positions == sorted(positions)
 
 
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["append", "rotate", "fail append", "fail sync", "fail create", "reopen"]), st.integers(1, 3)),
-        max_size=8,
+        max_size=6,
     )
 )
 def test_reader_never_sees_more_than_is_synced(steps):

@@ -70,7 +70,7 @@ def test_events_that_came_back_as_logged_are_equal(acknowledged, recorded):
 def test_expected_event_has_what_was_proposed_and_the_defaults(recorded):
     """What the producer gave is exact; what it left out has the defaults."""
     first, second = recorded[:2]
-    assert first.payload_json == '{"n":%d}' % 2**70
+    assert first.payload_json == f'{{"n":{2**70}}}'
     assert (first.timestamp.nanos, first.source, first.metadata.host) == (123456789, "unknown", "h")
     assert not first.HasField("correlation_id")
     assert second.timestamp == second.recorded_at

@@ -140,10 +140,10 @@ def test_frame_put_in_the_place_of_another_is_not_returned():
     """Where the file was replaced, the frame that lies at the offset now is not taken for the one indexed."""
     fs, offsets = segment(2)
     index = index_of(fs)
-    others = (b"".join(numbered_frame(first, 2).pieces) for first in range(2, 10))
+    others = (b"".join(numbered_frame(5, 2, recorded_at=1001, word=f"{n:05}").pieces) for n in range(1000))
     other = next(each for each in others if len(each) == offsets[1] - offsets[0])
     fs.put(NAME, encode_segment_header(LOG_ID, Position(1)) + other)
-    with pytest.raises(LogCorrupted):
+    with pytest.raises(LogCorrupted, match="another frame"):
         payloads(index, 1, 3)
 
 

@@ -102,15 +102,15 @@ def test_append_out_of_turn_is_our_own_bug():
 def test_rotation_by_size():
     """No segment grows beyond the limit, and each begins where the one before ended."""
     fs = MemoryFileSystem()
-    writer = open_writer(fs, limits=limits(bytes_max=2500))
-    for _ in range(10):
+    writer = open_writer(fs, limits=limits(bytes_max=2000))
+    for _ in range(12):
         append(writer, 2)
     firsts = segments(fs)
     assert len(firsts) > 2
     for first in firsts:
-        assert fs.size(log_name(Position(first))) <= 2500
+        assert fs.size(log_name(Position(first))) <= 2000
         assert decode_segment_header(fs.read(log_name(Position(first)))) == LOG_ID
-    assert_holds(fs, 20)
+    assert_holds(fs, 24)
 
 
 def test_rotation_by_count():

