@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ class _Load:
         self.sent: dict[int, float] = {}
         self.started = 0
         self.events = 0
-        self.last_answer = b""
+        # The highest position is in one of them.
+        self.last_answers: deque[bytes] = deque(maxlen=plan.in_flight)
         # Of the measured part: latencies, events, when its last answer came.
         self.latencies: list[float] = []
         self.measured_events = 0
@@ -143,14 +145,13 @@ class _Load:
         now = time.perf_counter()
         sent_at = self.sent.pop(stream)
         self.events += self.events_per_request
-        self.last_answer = answer
+        self.last_answers.append(answer)
         if measure_from <= now < end:
             self.latencies.append(now - sent_at)
             self.measured_events += self.events_per_request
             self.measured_until = now
 
     def _result(self, measure_from: float, cpu: float) -> LoadResult:
-        positions = self._last_positions()
         latencies = sorted(self.latencies) or [0.0]
         # A load that ran out of requests ended with its last answer.
         ran_out = self.plan.requests_max is not None and self.started >= self.plan.requests_max
@@ -158,23 +159,25 @@ class _Load:
         return LoadResult(
             events_per_s=self.measured_events / seconds if seconds > 0 else 0.0,
             events=self.events,
-            last_position=positions,
+            last_position=self._last_position(),
             ack_p50_ms=latencies[len(latencies) // 2] * 1e3,
             ack_p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
             ack_slowest_ms=latencies[-1] * 1e3,
             client_cpu_us_per_event=cpu / max(1, self.events) * 1e6,
         )
 
-    def _last_positions(self) -> int:
-        """Last position of the last answer, which must promise that the events are synced."""
-        answer: pb.LogResponse | pb.LogBatchResponse
-        if self.plan.method == "Log":
-            answer = pb.LogResponse.FromString(self.last_answer)
-            last = answer.position
-        else:
-            answer = pb.LogBatchResponse.FromString(self.last_answer)
-            last = answer.first_position + answer.count - 1
-        assert answer.durability == pb.DURABILITY_DURABLE, f"not synced: {answer}"
+    def _last_position(self) -> int:
+        """Highest position in the answers, which must promise that the events are synced."""
+        last = 0
+        for each in self.last_answers:
+            if self.plan.method == "Log":
+                single = pb.LogResponse.FromString(each)
+                durability, position = single.durability, single.position
+            else:
+                batch = pb.LogBatchResponse.FromString(each)
+                durability, position = batch.durability, batch.first_position + batch.count - 1
+            assert durability == pb.DURABILITY_DURABLE, "an answer must promise that its events are synced"
+            last = max(last, position)
         return last
 
 

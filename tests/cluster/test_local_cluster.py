@@ -77,8 +77,9 @@ def test_up_starts_what_was_killed(make_cluster):
     """A service that died is started again, the other one stays as it is."""
     cluster = make_cluster()
     ingest, query = cluster.up()
-    os.kill(query.pid, signal.SIGKILL)
-    assert processes.wait_for_end(processes.Process(query.pid, 0, "query_service"), timeout_s=10)
+    process = processes.identify(query.pid, "query_service")
+    assert processes.kill(process)
+    assert processes.wait_for_end(process, timeout_s=10)
     states = cluster.up()
     assert states[0] == ingest
     assert states[1].state == "serving"

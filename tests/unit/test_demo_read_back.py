@@ -1,5 +1,7 @@
 """The demo's comparison: it is exact, and it finds what is wrong."""
 
+import json
+
 import orjson
 import pytest
 from eventlog.v1 import ingest_service_pb2, query_service_pb2
@@ -50,7 +52,11 @@ def acknowledged():
             first_position=first, count=2, first_event_id=format_event_id(LOG_ID, first)
         )
         answer.recorded_at.seconds = 1000 + first
-        answers.append(Acknowledged(make_batches("t", map(orjson.dumps, documents)).requests[0], answer))
+        answers.append(
+            Acknowledged(
+                make_batches("t", [json.dumps(document).encode() for document in documents]).requests[0], answer
+            )
+        )
     return answers
 
 
@@ -70,7 +76,7 @@ def test_events_that_came_back_as_logged_are_equal(acknowledged, recorded):
 def test_expected_event_has_what_was_proposed_and_the_defaults(recorded):
     """What the producer gave is exact; what it left out has the defaults."""
     first, second = recorded[:2]
-    assert first.payload_json == f'{{"n":{2**70}}}'
+    assert first.payload_json == f'{{"n": {2**70}}}'
     assert (first.timestamp.nanos, first.source, first.metadata.host) == (123456789, "unknown", "h")
     assert not first.HasField("correlation_id")
     assert second.timestamp == second.recorded_at
