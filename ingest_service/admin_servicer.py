@@ -135,7 +135,9 @@ class LogAdminServicer:
             buffered_bytes=commit.buffered_bytes,
             buffered_bytes_max=self._config.ingest.buffered_bytes_max,
             sealed_segments=sum(span.files.is_sealed for span in spans),
-            unsealed_segments=sum(not span.files.is_sealed for span in spans[:-1]),
+            unsealed_segments=sum(
+                not span.files.is_sealed and span.files.first != committed.active_first for span in spans
+            ),
             disk_bytes=self._fs.total_bytes(SEGMENTS),
             free_bytes=self._fs.free_bytes(),
             request_ids_max=self._config.ingest.request_ids_max,

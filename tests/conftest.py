@@ -13,9 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # A busy machine makes any example slow, so there is no deadline for one; pytest-timeout ends what hangs.
 settings.register_profile("dev", deadline=None, print_blob=True)
-settings.register_profile(
-    "ci", deadline=None, print_blob=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # Processes of multiprocessing that live as long as the interpreter, by what their command line holds.

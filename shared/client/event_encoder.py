@@ -26,6 +26,7 @@ TAGS_MAX = 64
 PAYLOAD_BYTES_MAX = 1 * MIB
 
 _TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
+_METADATA_TEXTS = ("host", "version", "user", "session_id")
 _FIELD_NAMES = EventFields.__optional_keys__
 
 
@@ -44,11 +45,21 @@ class _Origin:
 
 
 class EventEncoder:
-    """Makes the encoded `events` field of a LogBatchRequest."""
+    """Makes the encoded `events` field of a LogBatchRequest.
+
+    Raises EventValidationException where the options themselves say what no event may.
+    """
 
     def __init__(self, options: LoggerOptions, clock: Clock) -> None:
-        self._options = options
         self._clock = clock
+        self._source = None if options.source is None else _checked(options.source, "source")
+        # What every event begins with.
+        self._metadata = event_pb2.EventMetadata()
+        for name in _METADATA_TEXTS:
+            value = getattr(options, name)
+            if value is not None:
+                setattr(self._metadata, name, _checked(value, f"metadata.{name}"))
+        _add_tags(self._metadata, options.tags)
 
     def encode_one(
         self,
@@ -85,7 +96,7 @@ class EventEncoder:
         for index, event in enumerate(events):
             try:
                 # What was made from JSON text keeps that text.
-                kept = event.payload_json if isinstance(event, ExactEvent) else None
+                kept = _checked_json(event.payload_json) if isinstance(event, ExactEvent) else None
                 payload_json = encode_payload(event.payload) if kept is None else kept
                 self._fill(request.events.add(), event.type, payload_json, _origin_of(event, correlation_id))
             except EventValidationException as error:
@@ -106,36 +117,27 @@ class EventEncoder:
         # A character takes at most 4 bytes: most payloads need no counting.
         if len(payload_json) * 4 > PAYLOAD_BYTES_MAX and len(payload_json.encode()) > PAYLOAD_BYTES_MAX:
             raise _invalid("payload", f"is larger than {PAYLOAD_BYTES_MAX} bytes of JSON; store it elsewhere")
-        options = self._options
-        source = origin.source or options.source
+        source = self._source if origin.source is None else _checked(origin.source, "source")
         if source is not None:
-            event.source = _checked(source, "source")
+            event.source = source
         correlation_id = origin.correlation_id or current_correlation_id()
         if correlation_id is not None:
             event.correlation_id = _checked(correlation_id, "correlation_id")
         timestamp_ns = self._clock.now_ns() if origin.timestamp_ns is None else origin.timestamp_ns
         _fill_timestamp(event, timestamp_ns)
-        metadata = event.metadata
-        for name in ("host", "version", "user", "session_id"):
-            value = getattr(origin, name) or getattr(options, name)
+        event.metadata.CopyFrom(self._metadata)
+        for name in _METADATA_TEXTS:
+            value = getattr(origin, name)
             if value is not None:
-                setattr(metadata, name, _checked(value, f"metadata.{name}"))
-        self._fill_tags(metadata, origin.tags)
-
-    def _fill_tags(self, metadata: event_pb2.EventMetadata, tags: Sequence[str]) -> None:
-        if isinstance(tags, str):
-            raise _invalid("metadata.tags", f"is the text {tags!r}; pass a list of texts")
-        together = [*self._options.tags, *(tag for tag in tags if tag not in self._options.tags)]
-        if len(together) > TAGS_MAX:
-            raise _invalid("metadata.tags", f"are {len(together)}; at most {TAGS_MAX}")
-        for tag in together:
-            metadata.tags.append(_checked(tag, "metadata.tags"))
+                setattr(event.metadata, name, _checked(value, f"metadata.{name}"))
+        if origin.tags:
+            _add_tags(event.metadata, origin.tags)
 
 
 def _origin_of(event: Event, correlation_id: str | None) -> _Origin:
     metadata = event.metadata
     return _Origin(
-        source=event.source or None,
+        source=event.source,
         correlation_id=event.correlation_id or correlation_id,
         timestamp_ns=event.timestamp_ns,
         user=metadata.user,
@@ -152,6 +154,17 @@ def _fill_timestamp(event: event_pb2.NewEvent, timestamp_ns: int) -> None:
     event.timestamp.seconds, event.timestamp.nanos = divmod(timestamp_ns, 1_000_000_000)
 
 
+def _add_tags(metadata: event_pb2.EventMetadata, tags: Sequence[str]) -> None:
+    """Add those that are not there yet."""
+    if isinstance(tags, str):
+        raise _invalid("metadata.tags", f"is the text {tags!r}; pass a list of texts")
+    for tag in tags:
+        if tag not in metadata.tags:
+            metadata.tags.append(_checked(tag, "metadata.tags"))
+    if len(metadata.tags) > TAGS_MAX:
+        raise _invalid("metadata.tags", f"are {len(metadata.tags)}; at most {TAGS_MAX}")
+
+
 def _checked(value: str, name: str) -> str:
     if not isinstance(value, str):
         raise _invalid(name, f"is {type(value).__name__}; pass a str")
@@ -162,6 +175,15 @@ def _checked(value: str, name: str) -> str:
     if size > TEXT_BYTES_MAX:
         raise _invalid(name, f"is {size} bytes long; at most {TEXT_BYTES_MAX}")
     return value
+
+
+def _checked_json(text: str) -> str:
+    """The text if UTF-8 can hold it; whether it is JSON the service says."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _invalid("payload", f"holds a lone surrogate at character {error.start}") from error
+    return text
 
 
 def _invalid(field: str, problem: str) -> EventValidationException:

@@ -28,7 +28,8 @@ def entries_of_fields(events: pa.RecordBatch) -> list[Entry]:
     """Return an entry of alternating names and values for each row of a batch with EVENT_SCHEMA."""
     columns: dict[str, list[Any]] = {name: events[name].to_pylist() for name in _PLAIN_COLUMNS}
     columns["timestamp"] = events["timestamp"].cast(pa.timestamp("us", tz="UTC")).cast(pa.string()).to_pylist()
-    columns["tags"] = [",".join(tags) for tags in events["tags"].to_pylist()]
+    tags: list[Any] = events["tags"].to_pylist()
+    columns["tags"] = [",".join(each) for each in tags]
     rows = zip(*columns.values(), strict=True)
     return [[word.encode() for pair in zip(columns, row, strict=True) for word in pair] for row in rows]
 

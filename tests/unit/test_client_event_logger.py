@@ -1,6 +1,7 @@
 """EventLogger before a service that fails in ways in which the real one cannot be made to fail."""
 
 import contextlib
+import datetime as dt
 import logging
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from shared.errors import (
     EventValidationException,
     StorageUnavailable,
 )
-from shared.events import Event
+from shared.events import Event, ExactEvent
 from tests.support.fake_ingest import FakeIngest, Fault, serving, wait_until
 
 QUICK = BackOff(first_s=0.01, max_s=0.05)
@@ -533,6 +534,22 @@ def test_event_that_would_be_refused_is_refused_at_once(ingest, make_logger, arg
         logger.log_buffered(**{"event_type": "a", "payload": {}, **arguments})
     assert [violation.field for violation in caught.value.violations] == [field]
     assert logger.statistics().waiting_events == 0
+    assert ingest.requests == []
+
+
+def test_wrong_event_of_a_batch_is_named_by_its_index(ingest, make_logger):
+    """A batch is checked before it is sent, each event by itself."""
+    logger = make_logger()
+    wrong = (
+        (Event(type="b", payload={"x": {1}}), "events[1].payload.x"),
+        (Event(type=""), "events[1].type"),
+        (ExactEvent(type="b", payload_json='{"x": "\ud800"}'), "events[1].payload"),
+        (Event(type="b", timestamp=dt.datetime(9000, 1, 1, tzinfo=dt.UTC)), "events[1].timestamp"),
+    )
+    for event, field in wrong:
+        with pytest.raises(EventValidationException) as caught:
+            logger.log_batch([Event(type="a"), event])
+        assert [violation.field for violation in caught.value.violations] == [field]
     assert ingest.requests == []
 
 

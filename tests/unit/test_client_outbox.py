@@ -174,6 +174,19 @@ def test_events_behind_a_failing_server_expire_unsent():
     assert handles(outbox.take(9.0)) == ["young"]
 
 
+def test_events_do_not_expire_while_an_answer_is_awaited():
+    """The request under way may still succeed: what waits behind it is failed only after it has failed."""
+    outbox = make_outbox(give_up_after_s=2.5, request_events_max=1)
+    outbox.offer(submission("a"), 0.0)
+    outbox.offer(submission("b"), 0.0)
+    outbox.refused(outbox.take(0.0), retry(), 0.0)
+    request = outbox.take(1.0)
+    assert outbox.expired(100.0) == []
+    outbox.acknowledged(request, duplicate=False)
+    assert outbox.expired(100.0) == []
+    assert handles(outbox.take(100.0)) == ["b"]
+
+
 def test_old_events_before_a_well_server_are_sent_all_the_same():
     """A process that was stopped for long does not throw its events away: only a failing server makes them expire."""
     outbox = make_outbox(give_up_after_s=2.5)
