@@ -10,8 +10,11 @@ import pyarrow.compute
 
 Array: TypeAlias = Any
 StringArray: TypeAlias = Any
+BinaryArray: TypeAlias = Any
 BooleanArray: TypeAlias = Any
 IntegerArray: TypeAlias = Any
 DoubleArray: TypeAlias = Any
+ListArray: TypeAlias = Any
+StructArray: TypeAlias = Any
 
 compute: Any = pyarrow.compute

@@ -8,12 +8,14 @@ Invariants:
 - The id of an event is not stored: it is derived from the log's id and the position.
 """
 
+from typing import Any
+
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("ns", tz="UTC")
 TAGS = pa.list_(pa.field("item", pa.string(), nullable=False))
 
-_PRODUCED: list[pa.Field] = [
+_PRODUCED: list["pa.Field[Any]"] = [
     pa.field("timestamp", TIMESTAMP, nullable=False),
     pa.field("type", pa.string(), nullable=False),
     pa.field("source", pa.string(), nullable=False),

@@ -18,6 +18,7 @@ from eventlog.v1 import event_pb2, ingest_service_pb2, query_service_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
+from shared.columns.arrow import ListArray, StructArray
 from shared.errors import EventValidationException
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -57,7 +58,7 @@ class WireCodec:
         expected = head.expected_last_position if head.HasField("expected_last_position") else None  # type: ignore[attr-defined]
         return RequestHead(len(head.events), head.request_id, head.durability, expected)  # type: ignore[attr-defined]
 
-    def parse_requests(self, requests: Sequence[bytes]) -> pa.ListArray:
+    def parse_requests(self, requests: Sequence[bytes]) -> ListArray:
         """Parse the events of several requests: one list of event structs a request.
 
         Raises EventValidationException (MALFORMED_REQUEST) if any request is malformed, without
@@ -77,7 +78,7 @@ class WireCodec:
         assert isinstance(list_type.value_type, pa.StructType)
         return list_type.value_type
 
-    def events_to_bytes(self, events: pa.StructArray) -> bytes:
+    def events_to_bytes(self, events: StructArray) -> bytes:
         """Bytes of `repeated Event events = 1`: a prefix of any message that begins with that field."""
         offsets = pa.array([0, len(events)], pa.int32())
         lists = pa.ListArray.from_arrays(offsets, events).cast(self._events_schema.field("events").type)

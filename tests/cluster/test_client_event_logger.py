@@ -14,6 +14,7 @@ import pytest
 from eventlog.v1 import query_service_pb2, query_service_pb2_grpc
 
 from shared.client import AsyncEventLogger, BackOff, Durability, EventBus, EventLogger, LoggerOptions
+from shared.clock import SystemClock
 from shared.config import EventConfig, IngestConfig, LoggingConfig
 from shared.errors import EventValidationException
 from shared.events import Event, EventMetadata, ExactEvent, parse_event_id
@@ -112,10 +113,10 @@ def test_timestamp_is_when_the_event_was_logged_not_when_it_was_sent(shared_clus
     config = EventConfig(ingest=shared_cluster.config.ingest, logging=LoggingConfig(flush_interval=3600.0))
     with EventLogger(config) as logger:
         logger.log_buffered("a", {})
-        called = dt.datetime.now(dt.UTC)
+        called_ns = SystemClock().now_ns()
         threading.Event().wait(0.05)
     [event] = logged()
-    assert event.timestamp.ToDatetime(dt.UTC) <= called < event.recorded_at.ToDatetime(dt.UTC)
+    assert event.timestamp.ToNanoseconds() <= called_ns < event.recorded_at.ToNanoseconds()
 
 
 def test_threads_log_each_event_once_in_their_order(logger, logged):
