@@ -8,29 +8,31 @@ Invariants: every row of an accepted request satisfies all rules below; nothing 
 changed, not even its white space.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
-from ingest_service.payload_check import PAYLOAD_DEPTH_MAX, find_deep_payloads, find_invalid_payloads
+from ingest_service.payload_check import PayloadCheck, find_deep_payloads
+from shared.columns.bytes_view import boolean_array, is_valid, value_lengths
 from shared.columns.constants import constant
 from shared.columns.schema import FRAME_SCHEMA, TIMESTAMP
 from shared.columns.wire import WireCodec, malformed_request
 from shared.errors import EventValidationException, FieldViolation
+from shared.events.limits import PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, TAGS_MAX, TEXT_BYTES_MAX, TYPE_PATTERN
 from shared.log.types import Nanoseconds
 
-TYPE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}$"
-TEXT_BYTES_MAX = 255
-PAYLOAD_BYTES_MAX = 1024 * 1024
-TAGS_MAX = 64
 # What nanoseconds since the epoch in 64 bits can hold, in whole seconds.
 SECONDS_MIN, SECONDS_MAX = -9_223_372_036, 9_223_372_035
 _NANOS_PER_SECOND = 1_000_000_000
+_TYPE = re.compile(TYPE_PATTERN, re.ASCII)
 # A rejected request names this many wrong fields and says how many more there are.
 VIOLATIONS_MAX = 20
 
@@ -58,6 +60,7 @@ class Enricher:
 
     def __init__(self, codec: WireCodec, *, host: str, version: str) -> None:
         self._codec = codec
+        self._payload_check = PayloadCheck()
         self._host = host
         self._version = version
 
@@ -67,7 +70,7 @@ class Enricher:
         offsets = lists.offsets.to_pylist()
         events = lists.flatten()
         columns = _Columns(events)
-        wrong = [*columns.convert_structs(), *columns.find_wrong()]
+        wrong = [*columns.convert_structs(), *columns.find_wrong(self._payload_check)]
         proposed = Proposed(self._complete(columns, recorded_at), offsets)
         proposed.rejections.update(malformed)
         proposed.rejections.update(_rejections(wrong, offsets))
@@ -126,7 +129,7 @@ class _Columns:
         """Turn payloads typed as structures into JSON text; the slow path, taken only where there are any."""
         if self._struct.null_count == len(self._struct):
             return
-        both = pc.and_(pc.is_valid(self._struct), pc.is_valid(self.payload))
+        both = is_valid(self._struct) & is_valid(self.payload)
         yield _Wrong(_rows(both), "payload", "payload and payload_json are both set: send one of them")
         texts = self.payload.to_pylist()
         failed = []
@@ -138,7 +141,7 @@ class _Columns:
         self.payload = pa.array(texts, pa.string())
         yield _Wrong(failed, "payload", "the structure is malformed, or holds a number that is not finite")
 
-    def find_wrong(self) -> Iterator[_Wrong]:
+    def find_wrong(self, payload_check: PayloadCheck) -> Iterator[_Wrong]:
         """Apply every rule, each to all rows."""
         yield from self._wrong_types()
         named = (
@@ -153,37 +156,38 @@ class _Columns:
             yield _Wrong(_longer_than(column, TEXT_BYTES_MAX), name, f"is longer than {TEXT_BYTES_MAX} bytes")
         yield from self._wrong_tags()
         yield from self._wrong_timestamps()
-        yield from self._wrong_payloads()
+        yield from self._wrong_payloads(payload_check)
 
     def _wrong_types(self) -> Iterator[_Wrong]:
         encoded = self.type.dictionary_encode()
-        good = pc.match_substring_regex(encoded.dictionary, TYPE_PATTERN)
-        if pc.all(good, min_count=0).as_py() is not False:
-            return
-        bad_codes = pa.array(_rows(pc.invert(good)), pa.int32())
-        rows = _rows(pc.is_in(encoded.indices, value_set=bad_codes))
-        yield _Wrong(rows, "type", "must be 1 to 200 of A-Z a-z 0-9 _ . : / - and begin with a letter, digit or _")
+        bad = [code for code, name in enumerate(encoded.dictionary.to_pylist()) if not _TYPE.fullmatch(name)]
+        if bad:
+            rows = _rows(np.isin(encoded.indices.to_numpy(), bad))
+            yield _Wrong(rows, "type", "must be 1 to 200 of A-Z a-z 0-9 _ . : / - and begin with a letter, digit or _")
 
     def _wrong_tags(self) -> Iterator[_Wrong]:
-        yield _Wrong(_rows(pc.greater(pc.list_value_length(self.tags), constant(TAGS_MAX))), "metadata.tags", "has over 64 tags")
-        lengths = pc.binary_length(self.tags.values)
-        out_of_range = pc.or_(pc.less(lengths, constant(1)), pc.greater(lengths, constant(TEXT_BYTES_MAX)))
-        rows = pc.list_parent_indices(self.tags).filter(out_of_range).unique().to_pylist()
-        yield _Wrong(rows, "metadata.tags", f"has a tag that is empty or longer than {TEXT_BYTES_MAX} bytes")
+        counts = value_lengths(self.tags)
+        yield _Wrong(_rows(counts > TAGS_MAX), "metadata.tags", f"has over {TAGS_MAX} tags")
+        lengths = value_lengths(self.tags.flatten())
+        wrong = np.flatnonzero((lengths < 1) | (lengths > TEXT_BYTES_MAX))
+        if len(wrong):
+            rows = np.unique(np.repeat(np.arange(len(counts)), counts)[wrong]).tolist()
+            yield _Wrong(rows, "metadata.tags", f"has a tag that is empty or longer than {TEXT_BYTES_MAX} bytes")
 
     def _wrong_timestamps(self) -> Iterator[_Wrong]:
         if self._seconds.null_count == len(self._seconds):
             return
-        seconds_wrong = pc.or_(pc.less(self._seconds, constant(SECONDS_MIN)), pc.greater(self._seconds, constant(SECONDS_MAX)))
-        nanos_wrong = pc.or_(pc.less(self._nanos, constant(0)), pc.greater_equal(self._nanos, constant(_NANOS_PER_SECOND)))
-        wrong = _fill_null(pc.or_(seconds_wrong, nanos_wrong), False)
-        rows = _rows(wrong)
-        seconds = pc.if_else(wrong, pa.scalar(0, pa.int64()), self._seconds) if rows else self._seconds
-        nanos = pc.if_else(wrong, pa.scalar(0, pa.int32()), self._nanos) if rows else self._nanos
-        self.timestamp = pc.add(pc.multiply(seconds, constant(_NANOS_PER_SECOND)), nanos.cast(pa.int64())).cast(TIMESTAMP)
+        given = is_valid(self._seconds)
+        seconds = _fill_null(self._seconds, 0).to_numpy()
+        nanos = _fill_null(self._nanos, 0).to_numpy()
+        in_range = (seconds >= SECONDS_MIN) & (seconds <= SECONDS_MAX) & (nanos >= 0) & (nanos < _NANOS_PER_SECOND)
+        nanoseconds = np.where(in_range, seconds, 0) * _NANOS_PER_SECOND + np.where(in_range, nanos, 0)
+        missing = None if given.all() else boolean_array(given).buffers()[1]
+        self.timestamp = pa.Array.from_buffers(TIMESTAMP, len(given), [missing, pa.py_buffer(nanoseconds)])
+        rows = _rows(~in_range)
         yield _Wrong(rows, "timestamp", "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
 
-    def _wrong_payloads(self) -> Iterator[_Wrong]:
+    def _wrong_payloads(self, payload_check: PayloadCheck) -> Iterator[_Wrong]:
         too_long = _longer_than(self.payload, PAYLOAD_BYTES_MAX)
         yield _Wrong(
             too_long, "payload_json", f"is longer than {PAYLOAD_BYTES_MAX} bytes: send large content by reference"
@@ -195,7 +199,7 @@ class _Columns:
         yield _Wrong(deep, "payload_json", f"is nested deeper than {PAYLOAD_DEPTH_MAX} levels")
         if deep:
             self.payload = pc.if_else(_mask(deep, len(self.payload)), "{}", self.payload)
-        for row, description in find_invalid_payloads(self.payload):
+        for row, description in payload_check.find_invalid(self.payload):
             yield _Wrong([row], "payload_json", description)
 
 
@@ -245,21 +249,18 @@ def _whole_numbers(value: object) -> object:
     return value
 
 
-def _rows(mask: pa.BooleanArray) -> list[int]:
-    if not pc.any(mask, min_count=0).as_py():
-        return []
-    return pc.indices_nonzero(mask).to_pylist()
+def _rows(mask: npt.NDArray[np.bool_]) -> list[int]:
+    return np.flatnonzero(mask).tolist()
 
 
 def _mask(rows: list[int], count: int) -> pa.BooleanArray:
-    wanted = set(rows)
-    return pa.array([row in wanted for row in range(count)], pa.bool_())
+    mask = np.zeros(count, np.bool_)
+    mask[rows] = True
+    return boolean_array(mask)
 
 
 def _longer_than(column: pa.StringArray, bytes_max: int) -> list[int]:
-    lengths = pc.binary_length(column)
-    longest = pc.max(lengths).as_py()
-    return _rows(pc.greater(lengths, constant(bytes_max))) if longest is not None and longest > bytes_max else []
+    return _rows(value_lengths(column) > bytes_max)
 
 
 def _fill_null(column: pa.Array, value: object) -> pa.Array:
@@ -271,16 +272,15 @@ def _or_recorded_at(timestamps: pa.TimestampArray, recorded_at: Nanoseconds) -> 
 
 
 def _or_default(column: pa.StringArray, default: str) -> pa.StringArray:
-    filled = _fill_null(column, default)
-    empty = pc.equal(pc.binary_length(filled), constant(0))
-    return pc.if_else(empty, constant(default), filled) if pc.any(empty, min_count=0).as_py() else filled
+    empty = value_lengths(column) == 0
+    return pc.if_else(boolean_array(empty), constant(default), column) if empty.any() else column
 
 
 def _or_null(column: pa.StringArray) -> pa.StringArray:
-    empty = pc.equal(pc.binary_length(column), constant(0))
-    if not pc.any(empty, min_count=0).as_py():
+    empty = value_lengths(column) == 0
+    if np.count_nonzero(empty) == column.null_count:
         return column
-    return pc.if_else(empty, pa.scalar(None, pa.string()), column)
+    return pc.if_else(boolean_array(~empty), column, pa.nulls(len(column), pa.string()))
 
 
 def _fill_empty_lists(lists: pa.ListArray) -> pa.ListArray:

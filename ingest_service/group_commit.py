@@ -32,6 +32,8 @@ from shared.log.types import Position
 
 # While one frame is synced, one more may be ready; further requests gather for the next.
 _FRAMES_READY_MAX = 2
+# Making a frame costs about a millisecond, however small: few bytes gather until the one before is synced.
+_WORTH_A_FRAME_BYTES = 64 * 1024
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 2.0
 _IDLE_TICK_S = 1.0
@@ -78,11 +80,16 @@ class GroupCommit:
         self._metrics = metrics
         self._limits = limits
         self._loop = loop
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Each wakes one waiter: the preparing thread, the appending thread, stop.
+        self._to_prepare = threading.Condition(self._lock)
+        self._to_append = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)
         self._intake: deque[PendingRequest] = deque()
         self._frames: deque[PendingFrame] = deque()
         self._repeats: list[tuple[PendingRequest, Acknowledgement]] = []
         self._commands: deque[tuple[Callable[[], object], Future[object]]] = deque()
+        self._intake_bytes = 0
         self._buffered_bytes = 0
         self._preparing = False
         self._stopping = False
@@ -101,14 +108,15 @@ class GroupCommit:
 
     def submit(self, request: PendingRequest) -> None:
         """Take a request; its answer comes by its future. Raises BufferFull where there is no room."""
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 raise draining()
             if self._buffered_bytes and self._buffered_bytes + request.cost > self._limits.buffered_bytes_max:
                 raise self._full()
             self._buffered_bytes += request.cost
+            self._intake_bytes += len(request.body)
             self._intake.append(request)
-            self._changed.notify_all()
+            self._to_prepare.notify()
         self._metrics.buffered_bytes.set(self._buffered_bytes)
 
     async def wait_for_room(self) -> None:
@@ -120,7 +128,7 @@ class GroupCommit:
     async def flush(self) -> Position:
         """Return the committed position once all that was submitted before is synced."""
         while True:
-            with self._changed:
+            with self._lock:
                 target = self._last_position
                 idle = not self._intake and not self._preparing
                 committed = self._writer.last_position
@@ -131,16 +139,16 @@ class GroupCommit:
     async def run_between_frames(self, command: Callable[[], T]) -> T:
         """Run a command on the appending thread, where no frame is being written."""
         future: Future[object] = Future()
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 raise draining()
             self._commands.append((command, future))
-            self._changed.notify_all()
+            self._to_append.notify()
         return cast(T, await asyncio.wrap_future(future, loop=self._loop))
 
     def status(self) -> CommitStatus:
         """Where the pipeline is now."""
-        with self._changed:
+        with self._lock:
             return CommitStatus(
                 self._writer.last_position, self._last_position, self._buffered_bytes, self._storage_error
             )
@@ -148,20 +156,24 @@ class GroupCommit:
     def stop(self, grace_s: float) -> None:
         """Take nothing more, commit what waits for up to grace_s seconds, then end. Blocks."""
         give_up_s = self._clock.monotonic_s() + grace_s
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            self._wake_all()
             while self._is_busy() and (remaining := give_up_s - self._clock.monotonic_s()) > 0:
-                self._changed.wait(remaining)
+                self._progress.wait(remaining)
             lost = [*self._intake, *(request for frame in self._frames for request, _ in frame.waiting)]
             self._intake.clear()
             self._frames.clear()
-            self._changed.notify_all()
+            self._wake_all()
         for thread in self._threads:
             thread.join()
         if lost:
             _log.error("storage failed until the end", extra={"abandoned_requests": len(lost)})
             self._deliver([(request, unavailable(self._storage_error)) for request in lost])
+
+    def _wake_all(self) -> None:
+        for condition in (self._to_prepare, self._to_append, self._progress):
+            condition.notify_all()
 
     def _is_busy(self) -> bool:
         return bool(self._intake or self._frames or self._preparing)
@@ -177,23 +189,32 @@ class GroupCommit:
                 self._accept(Built(refused=[(request, _internal()) for request in group]), group)
 
     def _take_group(self) -> list[PendingRequest] | None:
-        with self._changed:
+        with self._lock:
             self._preparing = False
-            self._changed.notify_all()
-            while not self._intake or (len(self._frames) >= _FRAMES_READY_MAX and self._storage_error is None):
+            self._progress.notify()
+            while not self._intake or not self._may_prepare():
                 if self._stopping and not self._intake:
+                    self._to_append.notify()
                     return None
-                self._changed.wait()
+                self._to_prepare.wait()
             self._preparing = True
-            group, size, events = [], 0, 0
+            group: list[PendingRequest] = []
+            size = events = 0
             while self._intake:
                 request = self._intake[0]
                 size += len(request.body)
                 events += request.head.count
                 if group and (size > self._limits.frame_bytes_max or events > FRAME_EVENTS_MAX):
                     break
+                self._intake_bytes -= len(request.body)
                 group.append(self._intake.popleft())
             return group
+
+    def _may_prepare(self) -> bool:
+        """Whether the next frame is to be made now, rather than from more requests a little later."""
+        if not self._frames or self._storage_error is not None:
+            return True
+        return len(self._frames) < _FRAMES_READY_MAX and self._intake_bytes >= _WORTH_A_FRAME_BYTES
 
     def _build(self, group: list[PendingRequest]) -> list[Built]:
         live = [request for request in group if not request.abandoned]
@@ -218,7 +239,7 @@ class GroupCommit:
         parts = built if isinstance(built, list) else [built]
         outcomes: list[Outcome] = []
         waiting_cost = 0
-        with self._changed:
+        with self._lock:
             for part in parts:
                 outcomes += part.refused
                 for repeat in part.repeated:
@@ -228,11 +249,13 @@ class GroupCommit:
                     waiting_cost += part.frame.cost
                     self._last_position = part.frame.encoded.header.positions.last
                     outcomes += [(request, ack) for request, ack in part.frame.waiting if not request.durable]
-            self._buffered_bytes -= sum(request.cost for request in group) - waiting_cost
-            self._changed.notify_all()
+            released = sum(request.cost for request in group) - waiting_cost
+            self._buffered_bytes -= released
+            self._to_append.notify()
         self._metrics.refused_requests.inc(sum(len(part.refused) for part in parts))
         self._metrics.duplicate_requests.inc(sum(len(part.repeated) for part in parts))
-        self._deliver(outcomes)
+        if outcomes or released:
+            self._deliver(outcomes)
 
     def _answer_repeat(self, repeat: tuple[PendingRequest, Acknowledgement], outcomes: list[Outcome]) -> None:
         request, acknowledgement = repeat
@@ -260,7 +283,7 @@ class GroupCommit:
                 retry_s = min(2 * retry_s, _RETRY_MAX_S)
 
     def _next_work(self) -> "PendingFrame | tuple[Callable[[], object], Future[object]] | None":
-        with self._changed:
+        with self._lock:
             while True:
                 if self._commands:
                     return self._commands.popleft()
@@ -268,7 +291,7 @@ class GroupCommit:
                     return self._frames[0]
                 if self._stopping and not self._is_busy():
                     return None
-                if not self._changed.wait(_IDLE_TICK_S):
+                if not self._to_append.wait(_IDLE_TICK_S):
                     return self._writer.rotate_if_old, Future()
 
     def _run(self, command: Callable[[], object], future: "Future[object]") -> None:
@@ -298,10 +321,10 @@ class GroupCommit:
         return True
 
     def _note_failure(self, error: StorageUnavailable) -> None:
-        with self._changed:
+        with self._lock:
             first = self._storage_error is None
             self._storage_error = error
-            self._changed.notify_all()
+            self._to_prepare.notify()
         self._metrics.storage_failures.inc()
         if first:
             _log.error("storage fails, appends wait in memory", extra={"error": str(error)})
@@ -309,7 +332,7 @@ class GroupCommit:
     def _finish(self, frame: PendingFrame) -> None:
         committed = self._writer.last_position
         outcomes: list[Outcome] = [(request, ack) for request, ack in frame.waiting if request.durable]
-        with self._changed:
+        with self._lock:
             if self._frames and self._frames[0] is frame:
                 self._frames.popleft()
                 self._buffered_bytes -= frame.cost
@@ -318,7 +341,8 @@ class GroupCommit:
                 self._repeats = [repeat for repeat in self._repeats if repeat[1].positions.last > committed]
             recovered, self._storage_error = self._storage_error, None
             buffered = self._buffered_bytes
-            self._changed.notify_all()
+            self._to_prepare.notify()
+            self._progress.notify()
         if recovered is not None:
             _log.warning("storage works again", extra={"committed_position": committed})
         self._metrics.buffered_bytes.set(buffered)
@@ -327,9 +351,9 @@ class GroupCommit:
 
     def _wait_before_retry(self, seconds: float) -> None:
         give_up_s = self._clock.monotonic_s() + seconds
-        with self._changed:
+        with self._lock:
             while self._frames and not self._commands and (left := give_up_s - self._clock.monotonic_s()) > 0:
-                self._changed.wait(left)
+                self._to_append.wait(left)
 
     # Both threads.
 

@@ -7,6 +7,7 @@ tried again.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import sys
 
@@ -26,6 +27,9 @@ from shared.log.sidecars import rebuild_sidecars
 _POLL_S = 0.5
 _RETRY_S = 5.0
 _SEALING_S_MAX = 900.0
+# Sealing yields to the services that answer requests, until this many segments wait for it.
+_NICENESS = 10
+_BACKLOG_CALM = 1
 _NANOS = 1_000_000_000
 
 _log = logging.getLogger(__name__)
@@ -55,30 +59,26 @@ class Housekeeping:
         """Look after the directory for ever."""
         next_mend_s = self._clock.monotonic_s()
         while True:
-            failed = False
+            wait_s = _RETRY_S
             try:
-                failed = not await self._seal_all()
+                orders = self._seal_orders()
+                if not orders or await self._seal(orders[0]):
+                    wait_s = 0.0 if len(orders) > 1 else _POLL_S
                 if self._storage.index.enabled and self._clock.monotonic_s() >= next_mend_s:
                     next_mend_s = self._clock.monotonic_s() + self._storage.index.rebuild_interval
                     await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=True)
-                    await asyncio.to_thread(self._forget_requests)
+                await asyncio.to_thread(self._forget_requests)
                 await asyncio.to_thread(self._measure)
             except (OSError, EventException):
-                failed = True
+                wait_s = _RETRY_S
                 _log.exception("housekeeping failed; trying again")
-            await asyncio.sleep(_RETRY_S if failed else _POLL_S)
-
-    async def _seal_all(self) -> bool:
-        """Seal every rotated segment, oldest first. False if one could not be sealed."""
-        while orders := self._seal_orders():
-            if not await self._seal(orders[0]):
-                return False
-        return True
+            await asyncio.sleep(wait_s)
 
     def _seal_orders(self) -> list[SealOrder]:
         segments = list_segments(self._fs.list(SEGMENTS))
         retention = self._storage.retention
         # The last segment may still be appended to.
+        rotated = [(each, following) for each, following in itertools.pairwise(segments) if each.log is not None]
         return [
             SealOrder(
                 base_path=str(self._storage.base_path),
@@ -90,9 +90,9 @@ class Housekeeping:
                 promoted_paths=list(self._storage.promoted_paths),
                 compress=self._storage.rotation.compress,
                 write_index=self._storage.index.enabled,
+                niceness=_NICENESS if len(rotated) <= _BACKLOG_CALM else 0,
             )
-            for segment, following in zip(segments, segments[1:], strict=False)
-            if segment.log is not None
+            for segment, following in rotated
         ]
 
     async def _seal(self, order: SealOrder) -> bool:

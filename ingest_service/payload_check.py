@@ -10,39 +10,57 @@ from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-PAYLOAD_DEPTH_MAX = 100
+from shared.columns.arrow import Array, StringArray
+from shared.columns.arrow import compute as pc
+from shared.columns.bytes_view import first_bytes, value_lengths
+from shared.events.limits import PAYLOAD_DEPTH_MAX
+
+# Texts looked at together: it bounds what looking takes in memory, some ten times as much.
+_CHUNK_BYTES = 1024 * 1024
+# No byte of UTF-8.
+_END = b"\xff"
+# What the brackets do to the depth, by their bytes.
+_STEPS = np.zeros(256, np.int8)
+_STEPS[list(b"{[")] = 1
+_STEPS[list(b"}]")] = -1
 
 _raw_values = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def find_invalid_payloads(payloads: pa.StringArray) -> Iterator[tuple[int, str]]:
-    """Rows that are not JSON objects, with what is wrong. Nulls pass."""
-    texts = payloads.drop_null() if payloads.null_count else payloads
-    if len(texts) == 0 or _all_objects(texts):
-        return
-    for row, text in enumerate(payloads):
-        if text.is_valid and (problem := _problem(text.as_buffer())):
-            yield row, problem
+class PayloadCheck:
+    """Checks whether texts are JSON objects. Its separator is secret and lasts as long as the check."""
 
+    def __init__(self) -> None:
+        self._separator = f'"{secrets.token_hex(16)}"'.encode()
+        # An Arrow scalar, made once: making one costs more than joining with it.
+        self._joint = pa.scalar(f",{self._separator.decode()},")
 
-def _all_objects(texts: pa.StringArray) -> bool:
-    separator = f'"{secrets.token_hex(8)}"'
-    offsets = pa.array([0, len(texts)], pa.int32())
-    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), f",{separator},")[0].as_buffer()
-    try:
-        values = _raw_values.decode(b"".join((b"[", joined, b"]")))
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    if len(values) != 2 * len(texts) - 1:
-        return False
-    if b"".join(values[1::2]) != separator.encode() * (len(texts) - 1):
-        return False
-    opens = pc.starts_with(texts, "{")
-    return bool(pc.all(opens).as_py()) or bool(pc.all(pc.starts_with(pc.ascii_ltrim(texts, " \t\r\n"), "{")).as_py())
+    def find_invalid(self, payloads: StringArray) -> Iterator[tuple[int, str]]:
+        """Rows that are not JSON objects, with what is wrong. Nulls pass."""
+        texts = payloads.drop_null() if payloads.null_count else payloads
+        if len(texts) == 0 or self._all_objects(texts):
+            return
+        for row, text in enumerate(payloads):
+            if text.is_valid and (problem := _problem(text.as_buffer())):
+                yield row, problem
+
+    def _all_objects(self, texts: StringArray) -> bool:
+        offsets: Array = pa.array(np.array([0, len(texts)], np.int32))
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), self._joint)[0].as_buffer()
+        try:
+            values = _raw_values.decode(b"".join((b"[", joined, b"]")))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        if len(values) != 2 * len(texts) - 1:
+            return False
+        if b"".join(values[1::2]) != self._separator * (len(texts) - 1):
+            return False
+        opens = first_bytes(texts) == ord("{")
+        return bool(opens.all()) or bool((first_bytes(pc.ascii_ltrim(texts, " \t\r\n")) == ord("{")).all())
 
 
 def _problem(text: pa.Buffer) -> str | None:
@@ -57,24 +75,41 @@ def _problem(text: pa.Buffer) -> str | None:
     return None
 
 
-def find_deep_payloads(payloads: pa.StringArray) -> list[int]:
+def find_deep_payloads(payloads: StringArray) -> list[int]:
     """Rows nested deeper than PAYLOAD_DEPTH_MAX. Rows that are not JSON may or may not be among them."""
-    lengths = pc.binary_length(payloads)
+    lengths = value_lengths(payloads)
     # That many levels need that many opening and closing brackets.
-    if (pc.max(lengths).as_py() or 0) <= 2 * PAYLOAD_DEPTH_MAX:
+    long = np.flatnonzero(lengths > 2 * PAYLOAD_DEPTH_MAX)
+    if len(long) == 0:
         return []
-    rows = pc.indices_nonzero(pc.greater(lengths, 2 * PAYLOAD_DEPTH_MAX)).to_pylist()
-    return [row for row in rows if _is_deep(payloads[row].as_buffer().to_pybytes())]
+    texts = payloads.take(pa.array(long))
+    opening = pc.add(pc.count_substring(texts, "{"), pc.count_substring(texts, "[")).to_numpy()
+    rows = long[opening > PAYLOAD_DEPTH_MAX]
+    return [row for chunk in _chunks(rows, lengths[rows]) for row in _deep_rows(payloads, chunk)]
 
 
-def _is_deep(text: bytes) -> bool:
-    if text.count(b"{") + text.count(b"[") <= PAYLOAD_DEPTH_MAX:
-        return False
+def _chunks(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]) -> Iterator[list[int]]:
+    """The rows in pieces of about _CHUNK_BYTES."""
+    numbers = np.cumsum(lengths, dtype=np.int64) // _CHUNK_BYTES
+    for piece in np.split(rows, np.flatnonzero(np.diff(numbers)) + 1):
+        if len(piece):
+            yield piece.tolist()
+
+
+def _deep_rows(payloads: StringArray, rows: list[int]) -> list[int]:
+    """Those of the rows whose brackets outside of strings nest too deep."""
+    texts = b"".join(piece for row in rows for piece in (payloads[row].as_buffer(), _END))
     # Without escaped characters, every quote that is left begins or ends a string.
-    plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    characters = np.frombuffer(plain, np.uint8)
-    outside = np.cumsum(characters == ord('"')) % 2 == 0
-    opening = (characters == ord("{")) | (characters == ord("["))
-    closing = (characters == ord("}")) | (characters == ord("]"))
-    steps = (opening & outside).astype(np.int32) - (closing & outside).astype(np.int32)
-    return int(np.cumsum(steps).max(initial=0)) > PAYLOAD_DEPTH_MAX
+    characters = np.frombuffer(texts.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    starts = np.append(0, np.flatnonzero(characters == _END[0])[:-1] + 1)
+    quotes = _since(starts, np.cumsum(characters == ord('"'), dtype=np.int32))
+    steps = np.where(quotes % 2 == 0, _STEPS[characters], 0)
+    depths = _since(starts, np.cumsum(steps, dtype=np.int32))
+    deepest = np.maximum.reduceat(depths, starts)
+    return [rows[index] for index in np.flatnonzero(deepest > PAYLOAD_DEPTH_MAX).tolist()]
+
+
+def _since(starts: npt.NDArray[np.int64], sums: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Running sums that begin anew at each start; the first start is 0."""
+    before = np.append(np.int32(0), sums[starts[1:] - 1])
+    return sums - np.repeat(before, np.diff(np.append(starts, len(sums))))

@@ -27,6 +27,7 @@ STREAM_BATCHES_MAX = 64
 # The answer must reach the client before its deadline does.
 _DEADLINE_MARGIN_S = 0.1
 _WAIT_MAX_S = 60.0
+_DURABILITIES = frozenset(pb.Durability.values())
 
 
 class IngestServicer:
@@ -154,7 +155,7 @@ class IngestServicer:
             raise _invalid("events", "is empty: send at least one event")
         if len(head.request_id.encode()) > REQUEST_ID_BYTES_MAX:
             raise _invalid("request_id", f"is longer than {REQUEST_ID_BYTES_MAX} bytes")
-        if head.durability not in pb.Durability.values():
+        if head.durability not in _DURABILITIES:
             raise _invalid("durability", f"has the unknown value {head.durability}")
         durable = head.durability != pb.DURABILITY_BUFFERED
         return PendingRequest(request, head, durable, asyncio.get_running_loop().create_future())

@@ -18,14 +18,11 @@ from shared.client.payload_json import encode_payload
 from shared.clock import Clock
 from shared.errors import EventValidationException, FieldViolation
 from shared.events import Event, ExactEvent
+from shared.events.limits import PAYLOAD_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, TYPE_PATTERN
 from shared.events.timestamps import NANOSECONDS_MAX, NANOSECONDS_MIN, to_nanoseconds
-from shared.log.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MIB
+from shared.log.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX
 
-TEXT_BYTES_MAX = 255
-TAGS_MAX = 64
-PAYLOAD_BYTES_MAX = 1 * MIB
-
-_TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
+_TYPE = re.compile(TYPE_PATTERN, re.ASCII)
 _METADATA_TEXTS = ("host", "version", "user", "session_id")
 _FIELD_NAMES = EventFields.__optional_keys__
 

@@ -7,22 +7,7 @@ import grpc.aio
 from eventlog.v1 import ingest_service_pb2
 
 from shared.client.wire import FLUSH, LOG_BATCH
-
-# How long the connection itself waits between attempts: retries have their own back-off, so keep this short.
-_RECONNECT_MS_MIN = 50
-_RECONNECT_MS_MAX = 1_000
-
-_CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS_MIN),
-    ("grpc.min_reconnect_backoff_ms", _RECONNECT_MS_MAX),
-    ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
-    # A peer that vanished without a word is noticed after 30 seconds.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # One way to retry is enough, and ours keeps the order.
-    ("grpc.enable_retries", 0),
-)
-
+from shared.rpc.channel import connect, connect_sync
 
 class TransportClosed(Exception):  # noqa: N818 — a state, told by the closer, not a fault
     """The connection was closed by its owner."""
@@ -58,7 +43,7 @@ class GrpcTransport:
     """A gRPC connection for threads."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = connect_sync(address)
         self._log_batch: grpc.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse] = (
             self._channel.unary_unary(
                 LOG_BATCH,
@@ -93,7 +78,7 @@ class AsyncGrpcTransport:
     """A gRPC connection for one event loop. Made inside of it."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = connect(address)
         self._log_batch: grpc.aio.UnaryUnaryMultiCallable[bytes, ingest_service_pb2.LogBatchResponse] = (
             self._channel.unary_unary(
                 LOG_BATCH,

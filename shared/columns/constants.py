@@ -5,12 +5,14 @@ than the computation.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
 
 # Typed: False and 0 are equal and not the same scalar.
 @lru_cache(maxsize=1000, typed=True)
-def constant(value: object) -> pa.Scalar:
+def constant(value: Any) -> "pa.Scalar[Any]":
     """The value as a scalar. Meant for values of which there are few."""
-    return pa.scalar(value)
+    scalar: pa.Scalar[Any] = pa.scalar(value)
+    return scalar

@@ -12,10 +12,11 @@ from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hi
 import msgspec
 
 from shared.errors import EventValidationException, FieldViolation
+from shared.events.limits import TYPE_PATTERN
 from shared.events.standard_types import HOOK_EVENTS, PIPELINE_EVENTS, PROCESSING_EVENTS
 from shared.suggestion import did_you_mean
 
-_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}")
+_TYPE = re.compile(TYPE_PATTERN, re.ASCII)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$(.*)`)?")
 _PLACE = re.compile(r"(.*?) - at `(?:key` in `)?\$(.*)`", re.DOTALL)
 _WITH_FIELDS = (

@@ -15,6 +15,7 @@ it writes the next), a later segment, and the committed position, which never pr
 synced.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -45,6 +46,9 @@ from shared.log.segment_scan import (
 )
 from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
 from shared.log.whole_file import write_whole_file
+
+# A process that seals may outlive the last writer and remove a .log file after it was listed.
+_LISTING_ATTEMPTS = 5
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -137,6 +141,13 @@ def recover(fs: FileSystem, *, new_log_id: str, sealed_log_ids: Iterable[str] = 
     segments, asked only if nothing else names the log. The caller holds the lock.
     Raises OSError, UnsupportedFormat, EventStorageException where the log's identity is lost.
     """
+    for _ in range(_LISTING_ATTEMPTS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return _recover(fs, new_log_id, sealed_log_ids)
+    return _recover(fs, new_log_id, sealed_log_ids)
+
+
+def _recover(fs: FileSystem, new_log_id: str, sealed_log_ids: Iterable[str]) -> Recovered:
     _remove_temporary(fs)
     segments = list_segments(fs.list(SEGMENTS))
     floor = read_committed(fs)

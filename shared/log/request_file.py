@@ -74,4 +74,5 @@ def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
 
 
 def _checksum(count: int, newest: int, body: bytes) -> int:
-    return google_crc32c.value(_NUMBERS.pack(count, newest) + body)
+    checksum: int = google_crc32c.value(_NUMBERS.pack(count, newest) + body)
+    return checksum

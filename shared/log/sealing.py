@@ -29,12 +29,10 @@ from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import SealOptions, seal_events
 from shared.log.types import Position, PositionRange
 
-# Sealing yields to the services that answer requests.
-_NICENESS = 10
 
 
 class SealOrder(msgspec.Struct, frozen=True):
-    """What to seal, and how. `until` is the first position after the segment."""
+    """What to seal, and how. `until` is the first position after the segment; `niceness` yields to other processes."""
 
     base_path: str
     log_id: str
@@ -45,6 +43,7 @@ class SealOrder(msgspec.Struct, frozen=True):
     promoted_paths: list[str]
     compress: bool
     write_index: bool
+    niceness: int = 0
 
 
 def seal_segment(fs: FileSystem, order: SealOrder) -> None:
@@ -86,7 +85,7 @@ def _events(log_file: LogFile) -> pa.Table:
 def main() -> int:
     """Seal what the order on standard input names."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=SealOrder)
-    os.nice(_NICENESS)
+    os.nice(order.niceness)
     seal_segment(LocalFileSystem(Path(order.base_path)), order)
     return 0
 

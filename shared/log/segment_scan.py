@@ -2,12 +2,12 @@
 
 Invariants: every frame returned is intact; frames come in position order and do not overlap; every
 byte after the segment's header is in a frame, in damage, or in the tail. Damage lies before an
-intact frame; the tail is what follows the last one. Nothing here decides what a tail means:
+intact frame; the tail is what follows the last one. What lies within the body of a frame whose header
+is intact is never taken for a frame, whatever its bytes say. Nothing here decides what a tail means:
 shared.log.recovery does.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import google_crc32c
@@ -85,35 +85,34 @@ def scan_frames(data: bytes, *, base: Offset, first: Position) -> SegmentScan:
     view = memoryview(data)
     at = 0
     expected = first
-    while at < len(data):
-        header = _intact_frame(view, at, expected)
-        if header is None:
-            following = next(_intact_frames_after(data, view, at + 1, expected), None)
-            if following is None:
-                break
-            scan.damage.append(DamagedBytes(Offset(base + at), Offset(base + following)))
-            at = following
-            continue
-        scan.frames.append(FrameLocation(header, Offset(base + at)))
-        at += header.length
+    while (found := _next_intact(data, view, at, expected)) is not None:
+        start, header = found
+        if start > at:
+            scan.damage.append(DamagedBytes(Offset(base + at), Offset(base + start)))
+        scan.frames.append(FrameLocation(header, Offset(base + start)))
+        at = start + header.length
         expected = Position(header.first_position + header.count)
         scan.end = Offset(base + at)
     return scan
 
 
-def _intact_frame(view: memoryview, at: int, expected: Position) -> FrameHeader | None:
+def _next_intact(data: bytes, view: memoryview, at: int, expected: Position) -> tuple[int, FrameHeader] | None:
+    """Offset and header of the first intact frame from `at` on."""
+    while 0 <= at < len(data):
+        header = _header(view, at, expected)
+        if header is None:
+            at = data.find(MAGIC, at + 1)
+        elif body_is_intact(header, view[at + HEADER_BYTES : at + header.length]):
+            return at, header
+        else:
+            # What lies within a damaged body is no frame: producers choose bytes of it.
+            at += header.length
+    return None
+
+
+def _header(view: memoryview, at: int, expected: Position) -> FrameHeader | None:
     try:
         header = decode_header(view, at)
     except FrameDamaged:
         return None
-    if header.first_position < expected:
-        return None
-    return header if body_is_intact(header, view[at + HEADER_BYTES : at + header.length]) else None
-
-
-def _intact_frames_after(data: bytes, view: memoryview, at: int, expected: Position) -> Iterator[int]:
-    """Offsets of intact frames from `at` on, found by their magic."""
-    while (at := data.find(MAGIC, at)) >= 0:
-        if _intact_frame(view, at, expected) is not None:
-            yield at
-        at += 1
+    return header if header.first_position >= expected else None

@@ -30,7 +30,9 @@ class ChannelLimits:
             # A service that restarts is found again soon: gRPC's own back-off goes up to two minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 1_000),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+            # One way to retry is enough: that of the caller, which knows what may be repeated, and in which order.
+            ("grpc.enable_retries", 0),
         )
 
 

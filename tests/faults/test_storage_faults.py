@@ -3,6 +3,7 @@
 One short life of a log is told again for every operation in it: opened, appended to, rotated, closed.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -44,9 +45,7 @@ class Producer:
             writer.close()
         return writer
 
-    def append(
-        self, writer: LocalLogWriter, count: int, do: Callable[[LocalLogWriter, EncodedFrame], object]
-    ) -> None:
+    def append(self, writer: LocalLogWriter, count: int, do: Callable[[LocalLogWriter, EncodedFrame], object]) -> None:
         """Propose events at the next positions and append them; what returns is acknowledged."""
         first = writer.last_position + 1
         events = {first + row: payload(f"life {self.lives} event {first + row}") for row in range(count)}
@@ -222,10 +221,9 @@ def test_power_may_go_twice_during_recovery():
                 open_again(again)
             again = again.crash("random", seed=first)
             again.lose_power_at(1 + (number + 5 * first) % len(recovery), part=1.0)
-            with pytest.raises(PowerLoss):
+            # What is left to do may take fewer operations than the first time.
+            with contextlib.suppress(PowerLoss):
                 open_again(again)
-                again.fail_nth(1, PowerLoss())  # type: ignore[arg-type]
-                again.list(".")
             again = again.crash("random", seed=first + 1)
             own = Producer(producer.proposed, dict(producer.acknowledged))
             own.check(again, open_again(again))

@@ -1,5 +1,7 @@
 """The log against a plain list: appends, faults, rotations, crashes, in any order."""
 
+import contextlib
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -149,10 +151,8 @@ class LogMachine(RuleBasedStateMachine):
         self.fs = self.fs.crash(keep, seed)
         if recovery is not None:
             self.fs.lose_power_at(recovery, part=part)
-            try:
+            with contextlib.suppress(PowerLoss):
                 open_writer(self.fs, self.clock, limits=LIMITS)
-            except PowerLoss:
-                pass
             self.fs = self.fs.crash("random", seed + 1)
         self.open()
 

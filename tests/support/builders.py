@@ -139,10 +139,9 @@ def _read_segment(index: FrameIndex, first: int, stop: int, contents: Contents) 
                     batch.column("position").to_pylist(), batch.column("payload").to_pylist(), strict=True
                 ):
                     assert position == first, "positions come in order, each once"
-                    contents.events[position] = text
+                    contents.events[position] = str(text)
                     first = position + 1
         except LogCorrupted as error:
             last = int(error.metadata["last_position"])
-            assert int(error.metadata["first_position"]) == first
-            contents.damaged.append((first, last))
+            contents.damaged.append((int(error.metadata["first_position"]), last))
             first = last + 1

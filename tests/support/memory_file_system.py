@@ -25,7 +25,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from shared.log.file_system import Buffer
 
@@ -169,11 +169,11 @@ class MemoryFileSystem:
 
     # Faults.
 
-    def fail_next(self, operation: str, error: OSError | None = None, *, part: float = 0.0) -> None:
+    def fail_next(self, operation: str, error: BaseException | None = None, *, part: float = 0.0) -> None:
         """Let the next operation of a name fail. See fail_nth."""
         self._next_faults.setdefault(operation, []).append(_Fault(error or io_error(), part))
 
-    def fail_nth(self, number: int, error: OSError | None = None, *, part: float = 0.0) -> None:
+    def fail_nth(self, number: int, error: BaseException | None = None, *, part: float = 0.0) -> None:
         """Let the number-th operation from now on fail, whichever it is.
 
         `part` is how much of it is done: 0.0 nothing, 1.0 all. An append writes that part of its bytes;
@@ -398,17 +398,17 @@ class MemoryFileSystem:
 class _Operation:
     """One operation under way: how much of it is done, and what it raises then."""
 
-    def __init__(self, lock: threading.RLock, fault: _Fault | None) -> None:  # type: ignore[valid-type]
+    def __init__(self, lock: threading.RLock, fault: _Fault | None) -> None:
         self._lock = lock
         self._error = fault.error if fault else None
         self.part = fault.part if fault else 1.0
 
-    def __enter__(self) -> "_Operation":
-        self._lock.acquire()  # type: ignore[attr-defined]
+    def __enter__(self) -> Self:
+        self._lock.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()  # type: ignore[attr-defined]
+        self._lock.release()
 
     def raise_error(self) -> None:
         if self._error is not None:

@@ -16,9 +16,7 @@ from tests.support.memory_file_system import MemoryFileSystem
 
 
 def promise(position: int) -> Committed:
-    return Committed(
-        LOG_ID, Position(position), Nanoseconds(position * 10), Position(1), Offset(32 + position)
-    )
+    return Committed(LOG_ID, Position(position), Nanoseconds(position * 10), Position(1), Offset(32 + position))
 
 
 def test_reader_gets_the_newest_promise():
@@ -119,7 +117,10 @@ def test_readers_see_promises_grow_while_they_are_written(tmp_path):
 @settings(max_examples=40)
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["append", "rotate", "fail append", "fail sync", "fail create", "reopen"]), st.integers(1, 3)),
+        st.tuples(
+            st.sampled_from(["append", "rotate", "fail append", "fail sync", "fail create", "reopen"]),
+            st.integers(1, 3),
+        ),
         max_size=6,
     )
 )
@@ -156,4 +157,3 @@ def test_reader_never_sees_more_than_is_synced(steps):
     writer.close()
     look()
     assert looks[-1] == writer.last_position
-

@@ -168,9 +168,10 @@ def test_lock_note_that_cannot_be_written_gives_the_lock_back(tmp_path, monkeypa
         raise no_space()
 
     fs = LocalFileSystem(tmp_path)
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        fs.lock("lock")
+        with pytest.raises(OSError, match="No space"):
+            fs.lock("lock")
     fs.lock("lock").release()
 
 
@@ -191,7 +192,7 @@ def test_directories_made_for_the_log_are_synced(tmp_path, monkeypatch):
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         real_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -240,7 +241,10 @@ def test_memory_keeps_any_part_of_what_was_not_synced():
     file.append([b"x" * 100])
     outcomes = [fs.crash("random", seed) for seed in range(300)]
     assert {frozenset(o.files().keys() & {"e", "f"}) for o in outcomes} == {
-        frozenset(), frozenset("e"), frozenset("f"), frozenset("ef")
+        frozenset(),
+        frozenset("e"),
+        frozenset("f"),
+        frozenset("ef"),
     }
     contents = {o.read("d") for o in outcomes}
     assert all(content.startswith(b"synced") for content in contents)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -173,8 +174,6 @@ def test_clock_jumps_rotate_nothing(jumps):
         append(writer, 1, clock)
     assert len(segments(fs)) == before + 1
     assert_holds(fs, writer.last_position)
-    times = [fs.read(name) for name in fs.list(SEGMENTS)]
-    assert times, "the log is still there"
 
 
 def test_rotate_closes_a_segment_with_events_only():
@@ -203,7 +202,7 @@ def test_failed_append_is_taken_again_in_a_new_segment():
             append(writer, 2)
             fs.fail_next(operation, no_space(), part=part)
             frame = numbered_frame(3, 2)
-            with pytest.raises(StorageUnavailable, match="cannot append to segments/0+1.log: No space"):
+            with pytest.raises(StorageUnavailable, match=r"cannot append to segments/0+1\.log: No space"):
                 writer.append(frame)
             assert (writer.last_position, writer.active) == (2, None)
             assert_holds(fs, 2)
@@ -221,7 +220,7 @@ def test_append_that_ends_in_any_other_error_gives_the_segment_up():
     writer = open_writer(fs)
     append(writer, 2)
     frame = numbered_frame(3, 2)
-    fs.fail_next("append", MemoryError(), part=0.5)  # type: ignore[arg-type]
+    fs.fail_next("append", MemoryError(), part=0.5)
     with pytest.raises(MemoryError):
         writer.append(frame)
     writer.append(frame)
@@ -317,7 +316,7 @@ def test_killed_writer_leaves_the_log_free(tmp_path, end):
         [sys.executable, "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+        cwd=Path(__file__).parents[2],
     ) as process:
         try:
             assert process.stdout.readline() == b"ready\n"

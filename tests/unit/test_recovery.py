@@ -1,5 +1,7 @@
 """Opening a log after torn writes, rot and lost files: nothing committed is lost, hidden, or invented."""
 
+import struct
+
 import google_crc32c
 import msgspec
 import pytest
@@ -311,6 +313,20 @@ def test_torn_tails_of_the_same_place_are_all_kept():
     assert sorted(quarantine(fs)) == sorted(set(tails))
 
 
+def test_frame_that_makes_no_sense_under_right_checksums_keeps_no_log_from_opening():
+    """What a faulty memory wrote is its reader's trouble; the log opens, and its other frames are read."""
+    fs = small_log()
+    body = b"no zstd"
+    fields = bytearray(numbered_frame(7, 1).pieces[0][:44])
+    struct.pack_into("<I", fields, 20, len(body))
+    struct.pack_into("<I", fields, 40, google_crc32c.value(body))
+    frame = bytes(fields) + google_crc32c.value(bytes(fields)).to_bytes(4, "little") + body
+    fs.put(log_name(Position(1)), fs.files()[log_name(Position(1))] + frame)
+    writer = open_writer(fs)
+    assert writer.last_position == 7
+    assert read_all(fs) == Contents(events((1, LAST)), [(7, 7)])
+
+
 def test_half_a_quarantined_file_is_not_taken_for_the_whole():
     """Where the power went while damage was put into quarantine, the next recovery keeps all of it."""
     fs = small_log()
@@ -376,6 +392,23 @@ def test_newer_format_is_refused_and_left_as_it_is(where):
     with pytest.raises(UnsupportedFormat, match="version 2"):
         open_writer(fs)
     assert fs.files()[name] == before[name]
+
+
+def test_segment_sealed_while_the_log_is_opened_is_no_error():
+    """A process that seals may outlive the last writer: a .log that turns into a sealed file is found as that."""
+    for number in range(1, 40):
+        fs = small_log(rotate_before=2)
+        calls = iter(range(1, 1000))
+
+        def seal(fs: MemoryFileSystem = fs, calls=calls, number: int = number) -> None:
+            if next(calls) == number:
+                fs.put(f"{SEGMENTS}/{1:020d}-{3:020d}.default.parquet", b"sealed")
+                fs.delete(log_name(Position(1)))
+
+        fs.watch = seal
+        writer = open_writer(fs)
+        assert (writer.last_position, writer.recovered.damage) == (LAST, [])
+        assert writer.log_id == LOG_ID
 
 
 def test_other_files_in_the_directory_disturb_nothing():

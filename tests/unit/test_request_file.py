@@ -23,9 +23,7 @@ REQUEST = st.builds(
 
 
 def some_requests(count: int = 3) -> list[RememberedRequest]:
-    return [
-        RememberedRequest(f"request-{n}", Position(3 * n + 1), 3, Nanoseconds(100 + n)) for n in range(count)
-    ]
+    return [RememberedRequest(f"request-{n}", Position(3 * n + 1), 3, Nanoseconds(100 + n)) for n in range(count)]
 
 
 @given(requests=st.lists(REQUEST, min_size=1, max_size=20))

@@ -1,5 +1,7 @@
 """Finding frames among damaged bytes."""
 
+import struct
+
 import google_crc32c
 import pytest
 from hypothesis import given
@@ -18,8 +20,8 @@ from tests.support.builders import numbered_frame
 
 BASE = Offset(SEGMENT_HEADER_BYTES)
 FRAMES = [b"".join(numbered_frame(first, 2).pieces) for first in (1, 3, 5, 7)]
-# Bytes that are no frame, some of which look like the beginning of one.
-JUNK = st.binary(max_size=40) | st.sampled_from([MAGIC, MAGIC * 3, FRAMES[0][:47], FRAMES[1][:-1], FRAMES[2][1:]])
+# Bytes that are no frame, some of which look like a part of one.
+JUNK = st.binary(max_size=40) | st.sampled_from([MAGIC, MAGIC * 3, FRAMES[0][:47], FRAMES[1][1:], FRAMES[2][47:]])
 
 
 def scan(data: bytes, first: int = 1):
@@ -106,6 +108,29 @@ def test_scan_takes_no_frame_from_before():
     found = scan(FRAMES[1] + FRAMES[0] + FRAMES[2], first=3)
     assert [f.header.first_position for f in found.frames] == [3, 5]
     assert len(found.damage) == 1
+
+
+def frame_around(content: bytes) -> bytes:
+    """A frame of one event at position 1 whose body holds bytes as they are, under checksums that hold."""
+    body = b"some bytes " + content + b" and more"
+    fields = bytearray(FRAMES[0][:44])
+    struct.pack_into("<I", fields, 20, len(body))
+    struct.pack_into("<I", fields, 40, google_crc32c.value(body))
+    return bytes(fields) + google_crc32c.value(bytes(fields)).to_bytes(4, "little") + body
+
+
+def test_scan_finds_no_frame_within_the_body_of_another():
+    """Bytes of a producer that look like a frame are none, however the frame that holds them is torn or rots."""
+    outer = frame_around(FRAMES[2])
+    following = FRAMES[3]
+    for size in range(48, len(outer)):
+        found = scan(outer[:size])
+        assert (found.frames, found.damage, found.end) == ([], [], BASE)
+    for at in range(48, len(outer)):
+        rotten = outer[:at] + bytes([outer[at] ^ 4]) + outer[at + 1 :]
+        found = scan(rotten + following)
+        assert [f.header.first_position for f in found.frames] == [7]
+        assert [(d.offset, d.end) for d in found.damage] == [(BASE, BASE + len(outer))]
 
 
 def test_scan_of_nothing_finds_nothing():
