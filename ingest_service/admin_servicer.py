@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
 from typing import TypeVar
 
-import grpc
 from eventlog.v1 import log_admin_service_pb2 as pb
 
 from ingest_service.damage_register import DamageRegister
@@ -21,6 +21,7 @@ from shared.log.segment_summary import SegmentState, SegmentSummary, summarize
 from shared.log.sidecars import rebuild_sidecars
 from shared.log.types import Damage, Position
 from shared.log.verify import Verified, mend_segment, verify_segment
+from shared.rpc.call import Context
 from shared.rpc.page_tokens import decode_page_token, encode_page_token
 
 PAGE_SIZE_DEFAULT = 100
@@ -29,6 +30,8 @@ PAGE_SIZE_MAX = 1_000
 DAMAGE_SHOWN_MAX = 1_000
 # A segment is rotated once and sealed once while somebody looks at it.
 _SEGMENT_CHANGES_MAX = 5
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,6 +51,7 @@ class LogAdminServicer:
         writer: LocalLogWriter,
         reader: LocalLogReader,
         fs: LocalFileSystem,
+        *,
         damage: DamageRegister,
         config: EventConfig,
     ) -> None:
@@ -59,16 +63,12 @@ class LogAdminServicer:
         self._config = config
         self._token_key = blake2b(writer.log_id.encode(), digest_size=32).digest()
 
-    async def get_log_status(
-        self, request: pb.GetLogStatusRequest, context: grpc.aio.ServicerContext
-    ) -> pb.GetLogStatusResponse:
+    async def get_log_status(self, request: pb.GetLogStatusRequest, context: Context) -> pb.GetLogStatusResponse:
         """Report the state of the log and of its storage."""
         del request, context
         return await asyncio.to_thread(self._status)
 
-    async def list_segments(
-        self, request: pb.ListSegmentsRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ListSegmentsResponse:
+    async def list_segments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """List segments in position order."""
         del context
         if request.page_size < 0:
@@ -79,7 +79,7 @@ class LogAdminServicer:
         limit = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         return await asyncio.to_thread(self._segments_page, first, limit)
 
-    async def rotate_log(self, request: pb.RotateLogRequest, context: grpc.aio.ServicerContext) -> pb.RotateLogResponse:
+    async def rotate_log(self, request: pb.RotateLogRequest, context: Context) -> pb.RotateLogResponse:
         """Close the active segment and open the next."""
         del request, context
         rotated = await self._commit.run_between_frames(self._writer.rotate)
@@ -87,9 +87,7 @@ class LogAdminServicer:
         first = active.first if active else self._writer.last_position + 1
         return pb.RotateLogResponse(rotated=rotated, active_first_position=first)
 
-    async def verify_log(
-        self, request: pb.VerifyLogRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.VerifyLogResponse]:
+    async def verify_log(self, request: pb.VerifyLogRequest, context: Context) -> AsyncIterator[pb.VerifyLogResponse]:
         """Verify segment by segment, then summarise."""
         del context
         total = pb.VerifyLogResponse(done=True)
@@ -108,9 +106,7 @@ class LogAdminServicer:
         del total.damage[DAMAGE_SHOWN_MAX:]
         yield total
 
-    async def rebuild_index(
-        self, request: pb.RebuildIndexRequest, context: grpc.aio.ServicerContext
-    ) -> pb.RebuildIndexResponse:
+    async def rebuild_index(self, request: pb.RebuildIndexRequest, context: Context) -> pb.RebuildIndexResponse:
         """Make index sidecars anew."""
         del context
         rebuilt = await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=request.only_missing)
@@ -174,7 +170,11 @@ class LogAdminServicer:
             return None, Verified()
         self._damage.add(verified.damage)
         if verified.damage:
-            self._with_current(span, lambda current: mend_segment(self._fs, current))
+            try:
+                self._with_current(span, lambda current: mend_segment(self._fs, current))
+            except OSError:
+                # What was found is told all the same; the next VerifyLog tries again.
+                _log.exception("cannot mend a segment", extra={"first_position": span.files.first})
         return self._summarize(span), verified
 
     def _with_current(self, span: SegmentSpan, read: Callable[[SegmentSpan], T]) -> T | None:

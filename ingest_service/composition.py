@@ -73,7 +73,7 @@ async def run(config: EventConfig) -> None:
             batch_events_max=config.ingest.batch_events_max,
             batch_bytes_max=config.ingest.batch_bytes_max,
         )
-        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage, config)
+        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage=damage, config=config)
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)

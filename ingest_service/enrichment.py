@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from ingest_service.payload_check import PayloadCheck, find_deep_payloads
+from shared.columns.arrow import Array, BinaryArray, BooleanArray, ListArray, StringArray, StructArray
+from shared.columns.arrow import compute as pc
 from shared.columns.bytes_view import boolean_array, is_valid, value_lengths
 from shared.columns.constants import constant
 from shared.columns.schema import FRAME_SCHEMA, TIMESTAMP
@@ -76,7 +77,7 @@ class Enricher:
         proposed.rejections.update(_rejections(wrong, offsets))
         return proposed
 
-    def _parse(self, requests: Sequence[bytes]) -> tuple[pa.ListArray, dict[int, EventValidationException]]:
+    def _parse(self, requests: Sequence[bytes]) -> tuple[ListArray, dict[int, EventValidationException]]:
         try:
             return self._codec.parse_requests(requests), {}
         except EventValidationException:
@@ -113,17 +114,17 @@ class Enricher:
 class _Columns:
     """The columns of proposed events as they were sent."""
 
-    def __init__(self, events: pa.StructArray) -> None:
-        self.type: pa.StringArray = events.field("type")
-        self.source: pa.StringArray = events.field("source")
-        self.correlation_id: pa.StringArray = events.field("correlation_id")
-        self.payload: pa.StringArray = events.field("payload_json")
-        self._struct: pa.BinaryArray = events.field("payload")
+    def __init__(self, events: StructArray) -> None:
+        self.type: StringArray = events.field("type")
+        self.source: StringArray = events.field("source")
+        self.correlation_id: StringArray = events.field("correlation_id")
+        self.payload: StringArray = events.field("payload_json")
+        self._struct: BinaryArray = events.field("payload")
         self._seconds, self._nanos = events.field("timestamp").flatten()
         metadata = events.field("metadata").flatten()
         self.host, self.version, self.user, self.session_id, tags = metadata
-        self.tags: pa.ListArray = _fill_empty_lists(tags)
-        self.timestamp = pa.nulls(len(events), TIMESTAMP)
+        self.tags: ListArray = _fill_empty_lists(tags)
+        self.timestamp: Array = pa.nulls(len(events), TIMESTAMP)
 
     def convert_structs(self) -> Iterator[_Wrong]:
         """Turn payloads typed as structures into JSON text; the slow path, taken only where there are any."""
@@ -183,7 +184,7 @@ class _Columns:
         in_range = (seconds >= SECONDS_MIN) & (seconds <= SECONDS_MAX) & (nanos >= 0) & (nanos < _NANOS_PER_SECOND)
         nanoseconds = np.where(in_range, seconds, 0) * _NANOS_PER_SECOND + np.where(in_range, nanos, 0)
         missing = None if given.all() else boolean_array(given).buffers()[1]
-        self.timestamp = pa.Array.from_buffers(TIMESTAMP, len(given), [missing, pa.py_buffer(nanoseconds)])
+        self.timestamp = pa.Array.from_buffers(TIMESTAMP, len(given), [missing, pa.py_buffer(nanoseconds.data)])
         rows = _rows(~in_range)
         yield _Wrong(rows, "timestamp", "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
 
@@ -253,37 +254,37 @@ def _rows(mask: npt.NDArray[np.bool_]) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
-def _mask(rows: list[int], count: int) -> pa.BooleanArray:
+def _mask(rows: list[int], count: int) -> BooleanArray:
     mask = np.zeros(count, np.bool_)
     mask[rows] = True
     return boolean_array(mask)
 
 
-def _longer_than(column: pa.StringArray, bytes_max: int) -> list[int]:
+def _longer_than(column: StringArray, bytes_max: int) -> list[int]:
     return _rows(value_lengths(column) > bytes_max)
 
 
-def _fill_null(column: pa.Array, value: object) -> pa.Array:
+def _fill_null(column: Array, value: object) -> Array:
     return pc.fill_null(column, constant(value)) if column.null_count else column
 
 
-def _or_recorded_at(timestamps: pa.TimestampArray, recorded_at: Nanoseconds) -> pa.TimestampArray:
+def _or_recorded_at(timestamps: Array, recorded_at: Nanoseconds) -> Array:
     return pc.fill_null(timestamps, pa.scalar(recorded_at, TIMESTAMP)) if timestamps.null_count else timestamps
 
 
-def _or_default(column: pa.StringArray, default: str) -> pa.StringArray:
+def _or_default(column: StringArray, default: str) -> StringArray:
     empty = value_lengths(column) == 0
     return pc.if_else(boolean_array(empty), constant(default), column) if empty.any() else column
 
 
-def _or_null(column: pa.StringArray) -> pa.StringArray:
+def _or_null(column: StringArray) -> StringArray:
     empty = value_lengths(column) == 0
     if np.count_nonzero(empty) == column.null_count:
         return column
     return pc.if_else(boolean_array(~empty), column, pa.nulls(len(column), pa.string()))
 
 
-def _fill_empty_lists(lists: pa.ListArray) -> pa.ListArray:
+def _fill_empty_lists(lists: ListArray) -> ListArray:
     wanted = FRAME_SCHEMA.field("tags").type
     if lists.null_count:
         lists = pc.fill_null(lists, pa.scalar([], lists.type))

@@ -33,12 +33,17 @@ class Built:
 
 @dataclass(slots=True)
 class _Placement:
-    """Requests placed so far in the frame being built."""
+    """Requests placed so far in the frame being built. `streams` are those of which a request was refused."""
 
+    proposed: Proposed
+    recorded_at: Nanoseconds
     next_position: Position
+    streams: set[int]
+    built: Built = field(default_factory=Built)
     rows: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[tuple[PendingRequest, Acknowledgement]] = field(default_factory=list)
-    named: dict[str, tuple[PositionRange, RequestMark]] = field(default_factory=dict)
+    named: dict[str, RememberedRequest] = field(default_factory=dict)
+    marks: list[RequestMark] = field(default_factory=list)
     row: int = 0
 
 
@@ -65,80 +70,61 @@ class FrameBuilder:
         """Build one frame of the requests. Raises only on a bug, and then nothing has changed."""
         recorded_at = Nanoseconds(max(self._clock.now_ns(), self._recorded_at))
         proposed = self._enricher.propose([request.body for request in requests], recorded_at)
-        built = Built()
-        placement = _Placement(Position(self.last_position + 1))
-        failed_streams = {id(r.stream) for r in requests if r.stream is not None and r.stream.failed}
+        failed = {id(request.stream) for request in requests if request.stream is not None and request.stream.failed}
+        placement = _Placement(proposed, recorded_at, Position(self.last_position + 1), failed)
         for index, request in enumerate(requests):
             try:
-                if id(request.stream) in failed_streams:
-                    raise _after_refused()
-                self._place(index, request, proposed, placement, built, recorded_at)
+                self._place(index, request, placement)
             except EventException as error:
-                built.refused.append((request, error))
+                placement.built.refused.append((request, error))
                 if request.stream is not None:
-                    failed_streams.add(id(request.stream))
+                    placement.streams.add(id(request.stream))
         if placement.waiting:
-            built.frame = self._encode(proposed, placement, recorded_at)
+            placement.built.frame = self._encode(placement)
             self._recorded_at = recorded_at
             self.last_position = Position(placement.next_position - 1)
-            self._remember(placement, recorded_at)
-        for request, _ in built.refused:
+            self._memory.remember(placement.named.values())
+            self._memory.forget_expired(recorded_at)
+        for request, _ in placement.built.refused:
             if request.stream is not None:
                 request.stream.failed = True
-        return built
+        return placement.built
 
-    def _place(
-        self,
-        index: int,
-        request: PendingRequest,
-        proposed: Proposed,
-        placement: _Placement,
-        built: Built,
-        recorded_at: Nanoseconds,
-    ) -> None:
+    def _place(self, index: int, request: PendingRequest, placement: _Placement) -> None:
+        """Give a request its positions, or recognise it as a repeated one. Raises what refuses it."""
+        if id(request.stream) in placement.streams:
+            raise _after_refused()
+        proposed = placement.proposed
         if rejection := proposed.rejections.get(index):
             raise rejection
         start, end = proposed.offsets[index], proposed.offsets[index + 1]
         assert end - start == request.head.count
         request_id = request.head.request_id
-        if request_id and (known := self._find(request_id, end - start, placement, recorded_at)):
-            positions, first_recorded_at = known
-            built.repeated.append(
-                (request, Acknowledgement(positions, first_recorded_at, request.durable, duplicate=True))
-            )
+        if request_id and (known := self._memory.find(request_id, end - start, placement.named)):
+            positions, recorded_at = known
+            acknowledgement = Acknowledgement(positions, recorded_at, request.durable, duplicate=True)
+            placement.built.repeated.append((request, acknowledgement))
             return
+        first = placement.next_position
         expected = request.head.expected_last_position
-        if expected is not None and expected != placement.next_position - 1:
-            raise _position_mismatch(expected, placement.next_position - 1)
-        positions = PositionRange(placement.next_position, Position(placement.next_position + end - start - 1))
+        if expected is not None and expected != first - 1:
+            raise _position_mismatch(expected, first - 1)
+        positions = PositionRange(first, Position(first + end - start - 1))
         if request_id:
-            placement.named[request_id] = (positions, RequestMark(request_id, placement.row, end - start))
+            placement.named[request_id] = RememberedRequest(request_id, first, end - start, placement.recorded_at)
+            placement.marks.append(RequestMark(request_id, placement.row, end - start))
         placement.rows.append((start, end))
         placement.row += end - start
         placement.next_position = Position(positions.last + 1)
-        placement.waiting.append((request, Acknowledgement(positions, recorded_at, request.durable)))
+        placement.waiting.append((request, Acknowledgement(positions, placement.recorded_at, request.durable)))
 
-    def _find(
-        self, request_id: str, count: int, placement: _Placement, recorded_at: Nanoseconds
-    ) -> tuple[PositionRange, Nanoseconds] | None:
-        if (earlier := placement.named.get(request_id)) and earlier[1].count == count:
-            return earlier[0], recorded_at
-        return self._memory.find(request_id, count)
-
-    def _encode(self, proposed: Proposed, placement: _Placement, recorded_at: Nanoseconds) -> PendingFrame:
-        events = proposed.events
+    def _encode(self, placement: _Placement) -> PendingFrame:
+        events = placement.proposed.events
         if placement.row != events.num_rows:
             events = _select(events, placement.rows)
-        marks = tuple(mark for _, mark in placement.named.values())
-        encoded = encode_frame(Frame(Position(self.last_position + 1), recorded_at, events, marks))
+        first = Position(self.last_position + 1)
+        encoded = encode_frame(Frame(first, placement.recorded_at, events, tuple(placement.marks)))
         return PendingFrame(encoded, sum(request.cost for request, _ in placement.waiting), placement.waiting)
-
-    def _remember(self, placement: _Placement, recorded_at: Nanoseconds) -> None:
-        self._memory.remember(
-            RememberedRequest(request_id, positions.first, mark.count, recorded_at)
-            for request_id, (positions, mark) in placement.named.items()
-        )
-        self._memory.forget_expired(recorded_at)
 
 
 def _select(events: pa.RecordBatch, rows: list[tuple[int, int]]) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ Not safe for several threads; the preparing thread owns it.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shared.errors import EventValidationException
 from shared.log.file_system import FileSystem
@@ -28,16 +28,19 @@ class RequestMemory:
     def __init__(self, *, requests_max: int, horizon_ns: int) -> None:
         self._requests_max = requests_max
         self._horizon_ns = horizon_ns
-        self._known: OrderedDict[str, tuple[Position, int, Nanoseconds]] = OrderedDict()
+        self._known: OrderedDict[str, RememberedRequest] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def remember(self, requests: Iterable[RememberedRequest]) -> None:
-        """Add requests, oldest first. A request id that is known already keeps its first positions."""
+        """Add requests, oldest first.
+
+        One that comes again was logged again, after it had been forgotten: the last one counts.
+        """
         for request in requests:
-            if request.request_id not in self._known:
-                self._known[request.request_id] = (request.first_position, request.count, request.recorded_at)
+            self._known.pop(request.request_id, None)
+            self._known[request.request_id] = request
         while len(self._known) > self._requests_max:
             self._known.popitem(last=False)
 
@@ -45,29 +48,32 @@ class RequestMemory:
         """Drop what lies beyond the horizon."""
         oldest_kept = now - self._horizon_ns
         while self._known:
-            request_id = next(iter(self._known))
-            if self._known[request_id][2] >= oldest_kept:
+            oldest = next(iter(self._known.values()))
+            if oldest.recorded_at >= oldest_kept:
                 return
-            del self._known[request_id]
+            del self._known[oldest.request_id]
 
-    def find(self, request_id: str, count: int) -> tuple[PositionRange, Nanoseconds] | None:
+    def find(
+        self, request_id: str, count: int, not_yet_known: Mapping[str, RememberedRequest]
+    ) -> tuple[PositionRange, Nanoseconds] | None:
         """Positions first given to a request id and when; None if it is new.
 
-        Raises EventValidationException (REQUEST_ID_REUSED) if it named another number of events.
+        not_yet_known: requests of the frame being built. Raises EventValidationException
+        (REQUEST_ID_REUSED) if the id named another number of events.
         """
-        known = self._known.get(request_id)
+        known = not_yet_known.get(request_id) or self._known.get(request_id)
         if known is None:
             return None
-        first, first_count, recorded_at = known
-        if first_count != count:
+        first = known.first_position
+        if known.count != count:
             raise EventValidationException(
-                f"request id {request_id!r} was used before for {first_count} events and now comes with {count}: "
+                f"request id {request_id!r} was used before for {known.count} events and now comes with {count}: "
                 "give every request an id of its own",
                 reason="REQUEST_ID_REUSED",
                 first_position=first,
-                count=first_count,
+                count=known.count,
             )
-        return PositionRange(first, Position(first + first_count - 1)), recorded_at
+        return PositionRange(first, Position(first + count - 1)), known.recorded_at
 
 
 def load_requests(memory: RequestMemory, fs: FileSystem, recovered: Recovered, *, now_ns: int) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import grpc
 from eventlog.v1 import ingest_service_pb2 as pb
 
 from ingest_service.group_commit import GroupCommit, draining, unavailable
@@ -18,6 +17,7 @@ from shared.columns.wire import WireCodec
 from shared.errors import BufferFull, EventValidationException, FieldViolation
 from shared.events.ids import format_event_id
 from shared.log.types import Nanoseconds
+from shared.rpc.call import Context
 from shared.rpc.drain import Drain
 from shared.rpc.service import raw_request, raw_response
 
@@ -28,6 +28,9 @@ STREAM_BATCHES_MAX = 64
 _DEADLINE_MARGIN_S = 0.1
 _WAIT_MAX_S = 60.0
 _DURABILITIES = frozenset(pb.Durability.values())
+# Field and description where a request holds nothing to log.
+_NO_EVENT = ("event", "must be set: send the event to log")
+_NO_EVENTS = ("events", "is empty: send at least one event")
 
 
 class IngestServicer:
@@ -56,11 +59,11 @@ class IngestServicer:
 
     @raw_request
     @raw_response
-    async def log(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def log(self, request: bytes, context: Context) -> bytes:
         """Log one event. The request's bytes are those of a batch of one."""
-        pending = self._pending(request)
-        if pending.head.count != 1:
-            raise _invalid("event", "must be set, once")
+        pending = self._pending(request, when_empty=_NO_EVENT)
+        if pending.head.count > 1:
+            raise _invalid("event", "is given more than once: send one, or use LogBatch")
         try:
             ack = await self._acknowledged(pending, context)
         except EventValidationException as error:
@@ -76,31 +79,32 @@ class IngestServicer:
 
     @raw_request
     @raw_response
-    async def log_batch(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def log_batch(self, request: bytes, context: Context) -> bytes:
         """Log a batch, whole or not at all."""
         return self._batch_answer(await self._acknowledged(self._pending(request), context))
 
     @raw_request
     @raw_response
-    async def log_stream(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
+    async def log_stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Log batches as they come; answer each, in order."""
-        del context
+        order = StreamOrder()
         waiting: asyncio.Queue[PendingRequest | Exception | None] = asyncio.Queue(STREAM_BATCHES_MAX)
-        reader = asyncio.ensure_future(self._read_stream(requests, waiting))
+        reader = asyncio.ensure_future(self._read_stream(requests, order, waiting))
         try:
             while (pending := await waiting.get()) is not None:
                 if isinstance(pending, Exception):
                     raise pending
-                yield self._batch_answer(await pending.answer)
+                yield self._batch_answer(await self._streamed(pending, context))
         finally:
+            # First, and for all of them at once: what is logged of a stream has no hole where some were abandoned.
+            order.failed = True
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
-            _abandon(waiting)
+            while not waiting.empty():
+                _abandon(waiting.get_nowait())
 
-    async def flush(self, request: pb.FlushRequest, context: grpc.aio.ServicerContext) -> pb.FlushResponse:
+    async def flush(self, request: pb.FlushRequest, context: Context) -> pb.FlushResponse:
         """Wait until everything accepted so far is synced."""
         del request
         try:
@@ -110,15 +114,21 @@ class IngestServicer:
         return pb.FlushResponse(committed_position=position)
 
     async def _read_stream(
-        self, requests: AsyncIterator[bytes], waiting: "asyncio.Queue[PendingRequest | Exception | None]"
+        self,
+        requests: AsyncIterator[bytes],
+        order: StreamOrder,
+        waiting: "asyncio.Queue[PendingRequest | Exception | None]",
     ) -> None:
-        order = StreamOrder()
         try:
             async for request in self._drain.until_begun(requests):
                 pending = self._pending(request)
                 pending.stream = order
                 await self._submit_when_room(pending)
-                await waiting.put(pending)
+                try:
+                    await waiting.put(pending)
+                except asyncio.CancelledError:
+                    _abandon(pending)
+                    raise
         except Exception as error:  # noqa: BLE001 — the stream answers what came before, then ends with it
             await waiting.put(error)
         else:
@@ -131,19 +141,32 @@ class IngestServicer:
             except BufferFull:
                 await self._commit.wait_for_room()
 
-    async def _acknowledged(self, pending: PendingRequest, context: grpc.aio.ServicerContext) -> Acknowledgement:
-        started_s = self._clock.monotonic_s()
-        self._commit.submit(pending)
+    async def _streamed(self, pending: PendingRequest, context: Context) -> Acknowledgement:
+        if context.time_remaining() is None:
+            return await pending.answer
         try:
-            ack = await asyncio.wait_for(pending.answer, _patience_s(context))
+            return await asyncio.wait_for(pending.answer, _patience_s(context))
         except TimeoutError:
             raise unavailable(self._commit.status().storage_error) from None
+
+    async def _acknowledged(self, pending: PendingRequest, context: Context) -> Acknowledgement:
+        started_s = self._clock.monotonic_s()
+        self._commit.submit(pending)
+        # Cheaper than wait_for, which makes a task's worth of objects for each call.
+        expiry = asyncio.get_running_loop().call_later(_patience_s(context), self._expire, pending)
+        try:
+            ack = await pending.answer
         finally:
+            expiry.cancel()
             pending.abandoned = True
         self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - started_s)
         return ack
 
-    def _pending(self, request: bytes) -> PendingRequest:
+    def _expire(self, pending: PendingRequest) -> None:
+        if not pending.answer.done():
+            pending.answer.set_exception(unavailable(self._commit.status().storage_error))
+
+    def _pending(self, request: bytes, *, when_empty: tuple[str, str] = _NO_EVENTS) -> PendingRequest:
         head = self._codec.read_head(request)
         if len(request) > self._batch_bytes_max or head.count > self._batch_events_max:
             raise EventValidationException(
@@ -152,7 +175,7 @@ class IngestServicer:
                 reason="BATCH_TOO_LARGE",
             )
         if head.count == 0:
-            raise _invalid("events", "is empty: send at least one event")
+            raise _invalid(*when_empty)
         if len(head.request_id.encode()) > REQUEST_ID_BYTES_MAX:
             raise _invalid("request_id", f"is longer than {REQUEST_ID_BYTES_MAX} bytes")
         if head.durability not in _DURABILITIES:
@@ -173,11 +196,11 @@ class IngestServicer:
         return answer.SerializeToString()
 
 
-def _durability(ack: Acknowledgement) -> pb.Durability:
+def _durability(ack: Acknowledgement) -> "pb.Durability.ValueType":
     return pb.DURABILITY_DURABLE if ack.durable else pb.DURABILITY_BUFFERED
 
 
-def _patience_s(context: grpc.aio.ServicerContext) -> float:
+def _patience_s(context: Context) -> float:
     remaining = context.time_remaining()
     if remaining is None:
         return _WAIT_MAX_S
@@ -197,10 +220,8 @@ def _about_one_event(error: EventValidationException) -> EventValidationExceptio
     return EventValidationException(message, violations=violations, reason=error.reason, **error.metadata)
 
 
-def _abandon(waiting: "asyncio.Queue[PendingRequest | Exception | None]") -> None:
-    while not waiting.empty():
-        pending = waiting.get_nowait()
-        if isinstance(pending, PendingRequest):
-            pending.abandoned = True
-            # Nobody asks for this answer any more; that is not an error of the loop's.
-            pending.answer.cancel()
+def _abandon(pending: PendingRequest | Exception | None) -> None:
+    if isinstance(pending, PendingRequest):
+        pending.abandoned = True
+        # Nobody asks for this answer any more; that is not an error of the loop's.
+        pending.answer.cancel()

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import TypeVar
 
-import grpc
 from eventlog.v1 import event_pb2, query_service_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from query_service.event_reader import EventReader, Page, PageRequest, not_found
+from query_service.event_reader import PAGE_BYTES_MAX, EventReader, Page, PageRequest, not_found
 from shared.clock import Clock
 from shared.columns.answers import AnswerEncoder
 from shared.columns.wire import WireCodec
@@ -18,6 +18,7 @@ from shared.events.ids import parse_event_id
 from shared.log.committed_position import Committed
 from shared.log.log_reader import LogReader
 from shared.log.types import Position
+from shared.rpc.call import Context
 from shared.rpc.page_tokens import decode_page_token, encode_page_token
 from shared.rpc.service import raw_response
 
@@ -30,6 +31,9 @@ _POSITION_POLL_S = 0.002
 _WAIT_MAX_S = 30.0
 # Of the time a caller leaves, this share may go into reading; the rest brings the answer home.
 _READING_SHARE = 0.8
+# How much larger a payload usually is as a structure than as text.
+_STRUCT_GROWTH = 4
+_NANOS_PER_SECOND = 1_000_000_000
 
 T = TypeVar("T")
 
@@ -50,20 +54,18 @@ class QueryServicer:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     @raw_response
-    async def get_event(self, request: query_service_pb2.GetEventRequest, context: grpc.aio.ServicerContext) -> bytes:
+    async def get_event(self, request: query_service_pb2.GetEventRequest, context: Context) -> bytes:
         """Return one event by id or position."""
         committed = await self._committed(request.min_position, context)
         position = _position_asked_for(request, committed)
         if position > committed.position:
             raise not_found(f"position {position} is not committed; the last one is {committed.position}")
-        event = await self._read(lambda: self._reader.get(position))
         encoder = AnswerEncoder(self._codec, committed.log_id)
-        return encoder.encode(event, payload_as_struct=_as_struct(request.payload_form))
+        as_struct = _as_struct(request.payload_form)
+        return await self._read(lambda: encoder.encode(self._reader.get(position), payload_as_struct=as_struct))
 
     @raw_response
-    async def list_events(
-        self, request: query_service_pb2.ListEventsRequest, context: grpc.aio.ServicerContext
-    ) -> bytes:
+    async def list_events(self, request: query_service_pb2.ListEventsRequest, context: Context) -> bytes:
         """Return one page of events."""
         _refuse_what_is_not_built(request)
         committed = await self._committed(request.selection.min_position, context)
@@ -74,15 +76,20 @@ class QueryServicer:
         else:
             first = wanted.first
         stopped = self._deadline_check(context)
-        page = await self._read(lambda: self._reader.page(wanted.request(first), stopped=stopped))
         encoder = AnswerEncoder(self._codec, committed.log_id)
-        events = encoder.encode(page.events, payload_as_struct=_as_struct(request.payload_form))
+        as_struct = _as_struct(request.payload_form)
+
+        def read() -> tuple[Page, bytes]:
+            page = self._reader.page(wanted.request(first), stopped=stopped)
+            return page, encoder.encode(page.events, payload_as_struct=as_struct)
+
+        page, events = await self._read(read)
         rest = query_service_pb2.ListEventsResponse(
             next_page_token=_next_token(request, page, wanted.snapshot, key), snapshot_position=wanted.snapshot
         )
         return events + rest.SerializeToString()
 
-    async def _committed(self, min_position: int, context: grpc.aio.ServicerContext) -> Committed:
+    async def _committed(self, min_position: int, context: Context) -> Committed:
         committed = self._log.committed()
         give_up_s = self._clock.monotonic_s() + _patience_s(context)
         while committed.position < min_position:
@@ -108,7 +115,7 @@ class QueryServicer:
         finally:
             self._reads -= 1
 
-    def _deadline_check(self, context: grpc.aio.ServicerContext) -> Callable[[], bool]:
+    def _deadline_check(self, context: Context) -> Callable[[], bool]:
         end_s = self._clock.monotonic_s() + _patience_s(context)
         return lambda: self._clock.monotonic_s() > end_s
 
@@ -116,16 +123,17 @@ class QueryServicer:
 class _PageAsked:
     """What a page request asks for, with its token read. `first` is None for the first kept position."""
 
-    def __init__(self, first: Position | None, until: Position, limit: int, snapshot: Position) -> None:
+    def __init__(self, first: Position | None, until: Position, *, limit: int, snapshot: Position) -> None:
         self.first = first
         self.until = until
         self.limit = limit
+        self.bytes_max = PAGE_BYTES_MAX
         self.snapshot = snapshot
         self.start_ns: int | None = None
         self.end_ns: int | None = None
 
     def request(self, first: Position) -> PageRequest:
-        return PageRequest(first, self.until, self.limit, self.start_ns, self.end_ns)
+        return PageRequest(first, self.until, self.limit, self.start_ns, self.end_ns, self.bytes_max)
 
 
 def _page_request(request: query_service_pb2.ListEventsRequest, committed: Committed, key: bytes) -> _PageAsked:
@@ -139,7 +147,9 @@ def _page_request(request: query_service_pb2.ListEventsRequest, committed: Commi
         state = decode_page_token(request.page_token, _query_bytes(request), key=key)
         first, snapshot = Position(state["next"]), Position(state["snapshot"])
     until = Position(min(selection.until_position or snapshot + 1, snapshot + 1))
-    asked = _PageAsked(first, until, limit, snapshot)
+    asked = _PageAsked(first, until, limit=limit, snapshot=snapshot)
+    if _as_struct(request.payload_form):
+        asked.bytes_max //= _STRUCT_GROWTH
     time_range = selection.filters.time_range
     if time_range.HasField("start"):
         asked.start_ns = _nanoseconds("selection.filters.time_range.start", time_range.start)
@@ -148,10 +158,10 @@ def _page_request(request: query_service_pb2.ListEventsRequest, committed: Commi
     return asked
 
 
-def _nanoseconds(field: str, time: object) -> int:
-    nanoseconds: int = time.seconds * 1_000_000_000 + time.nanos  # type: ignore[attr-defined]
-    if not -(2**63) <= nanoseconds < 2**63:
-        raise _invalid(field, "must lie between 1677-09-22 and 2262-04-11")
+def _nanoseconds(field: str, time: Timestamp) -> int:
+    nanoseconds = time.seconds * _NANOS_PER_SECOND + time.nanos
+    if not -(2**63) <= nanoseconds < 2**63 or not 0 <= time.nanos < _NANOS_PER_SECOND:
+        raise _invalid(field, "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
     return nanoseconds
 
 
@@ -189,7 +199,10 @@ def _position_asked_for(request: query_service_pb2.GetEventRequest, committed: C
         raise _invalid("id", "and position: set exactly one of them")
     if request.position:
         return Position(request.position)
-    log_id, position = parse_event_id(request.id)
+    try:
+        log_id, position = parse_event_id(request.id)
+    except EventValidationException as error:
+        raise EventValidationException(str(error), violations=error.violations, reason="INVALID_FIELD") from None
     if log_id != committed.log_id:
         raise not_found(f"{request.id} belongs to another log than this one, {committed.log_id}")
     return Position(position)
@@ -199,7 +212,7 @@ def _as_struct(form: int) -> bool:
     return form == event_pb2.PAYLOAD_FORM_STRUCT
 
 
-def _patience_s(context: grpc.aio.ServicerContext) -> float:
+def _patience_s(context: Context) -> float:
     remaining = context.time_remaining()
     return _WAIT_MAX_S if remaining is None else remaining * _READING_SHARE
 

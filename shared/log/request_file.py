@@ -47,22 +47,13 @@ def write_request_file(fs: FileSystem, positions: PositionRange, requests: Seque
 
 
 def newest_recorded_at(fs: FileSystem, name: str) -> Nanoseconds:
-    """When the newest request of a file was recorded, read from its header alone. Raises FrameDamaged, OSError."""
-    data = fs.read(name, 0, _HEADER.size)
-    if len(data) < _HEADER.size or data[:4] != _MAGIC:
-        raise FrameDamaged("the request id file has no header")
-    return Nanoseconds(_HEADER.unpack(data)[2])
+    """When the newest request of a file was recorded. Raises FrameDamaged where it is damaged, OSError."""
+    return _verified(fs.read(name))[1]
 
 
 def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
     """The requests of a file, oldest first. Raises FrameDamaged where it is damaged, OSError."""
-    data = fs.read(name)
-    if len(data) < _HEADER.size:
-        raise FrameDamaged("the request id file is cut short")
-    magic, count, newest, crc = _HEADER.unpack_from(data)
-    body = data[_HEADER.size :]
-    if magic != _MAGIC or _checksum(count, newest, body) != crc:
-        raise FrameDamaged("the checksum of the request id file does not match")
+    count, _, body = _verified(fs.read(name))
     try:
         rows = _decoder.decode(zstandard.ZstdDecompressor().decompress(body, max_output_size=count * _ROW_BYTES_MAX))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
@@ -71,6 +62,17 @@ def read_request_file(fs: FileSystem, name: str) -> list[RememberedRequest]:
         RememberedRequest(row.request_id, Position(row.first_position), row.count, Nanoseconds(row.recorded_at))
         for row in rows
     ]
+
+
+def _verified(data: bytes) -> tuple[int, Nanoseconds, bytes]:
+    """Count of rows, newest recorded_at and body."""
+    if len(data) < _HEADER.size:
+        raise FrameDamaged("the request id file is cut short")
+    magic, count, newest, crc = _HEADER.unpack_from(data)
+    body = data[_HEADER.size :]
+    if magic != _MAGIC or _checksum(count, newest, body) != crc:
+        raise FrameDamaged("the checksum of the request id file does not match")
+    return count, Nanoseconds(newest), body
 
 
 def _checksum(count: int, newest: int, body: bytes) -> int:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
+import uvloop
+
 from prometheus_client import disable_created_metrics
 
 from shared.config import EventConfig, load_config
@@ -40,7 +42,9 @@ def service_main(
         config = load_config(arguments.config)
         telemetry = config.telemetry
         configure_logging(level=telemetry.log_level, log_format=telemetry.log_format, service=service)
-        asyncio.run(run(config))
+        # A loop in C: a call costs about a quarter less.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config))
     except Exception as error:  # noqa: BLE001 — the last place where it can be told
         cause = sole_cause(error)
         if isinstance(cause, EventException):

@@ -60,12 +60,14 @@ def test_every_flipped_bit_and_cut_is_damage():
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         fs.put(NAME, bytes(damaged))
-        with pytest.raises(FrameDamaged):
-            read_request_file(fs, NAME)
+        for read in (read_request_file, newest_recorded_at):
+            with pytest.raises(FrameDamaged):
+                read(fs, NAME)
     for size in range(len(data)):
         fs.put(NAME, data[:size])
-        with pytest.raises(FrameDamaged):
-            read_request_file(fs, NAME)
+        for read in (read_request_file, newest_recorded_at):
+            with pytest.raises(FrameDamaged):
+                read(fs, NAME)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
