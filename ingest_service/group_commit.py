@@ -184,7 +184,7 @@ class GroupCommit:
         while (group := self._take_group()) is not None:
             try:
                 self._accept(self._build(group), group)
-            except Exception:  # the thread must outlive any bug; the requests get their answer
+            except Exception:  # noqa: BLE001 — the thread must outlive any bug; the requests get their answer
                 _log.exception("cannot prepare a group of requests")
                 self._accept(Built(refused=[(request, _internal()) for request in group]), group)
 
@@ -231,7 +231,7 @@ class GroupCommit:
     def _build_alone(self, request: PendingRequest) -> Built:
         try:
             return self._builder.build([request])
-        except Exception:
+        except Exception:  # noqa: BLE001 — it gets its answer, the others theirs
             _log.exception("cannot prepare a request")
             return Built(refused=[(request, _internal())])
 
@@ -304,7 +304,7 @@ class GroupCommit:
         started_s = self._clock.monotonic_s()
         try:
             self._writer.append(frame.encoded)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 — whatever it is, the frame must not be lost
             if not isinstance(error, StorageUnavailable):
                 _log.exception("cannot append a frame")
                 error = StorageUnavailable(f"cannot append: {error}")

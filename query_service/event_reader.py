@@ -10,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from shared.columns.answers import time_mask
+from shared.columns.arrow import Array
+from shared.columns.bytes_view import value_lengths, value_offsets
 from shared.columns.schema import EVENT_SCHEMA
-from shared.columns.bytes_view import value_lengths
 from shared.errors import EventStorageException, LogCorrupted, PositionTrimmed
 from shared.log.log_reader import LogReader
 from shared.log.types import Position
 
 # Bytes of one page, about: gRPC's clients take 4 MiB unless told otherwise.
 PAGE_BYTES_MAX = 3_600_000
-# What an event takes beside its texts: id, position, two times, tags and lengths of fields.
+# What an event and a tag take beside their texts: id, position, two times, lengths of fields.
 _EVENT_BYTES = 128
+_TAG_BYTES = 3
 _TEXTS = ("payload", "type", "source", "correlation_id", "host", "version", "user", "session_id")
 
 
@@ -105,8 +107,8 @@ def _fitting(events: pa.RecordBatch, bytes_max: int, *, at_least: int) -> tuple[
     sizes = np.full(events.num_rows, _EVENT_BYTES, np.int64)
     for name in _TEXTS:
         sizes += value_lengths(events.column(name))
-    tags = events.column("tags")
-    sizes += value_lengths(tags) * _TAG_BYTES
+    tags: Array = events.column("tags")
+    sizes += np.diff(value_offsets(tags.values)[value_offsets(tags)]) + value_lengths(tags) * _TAG_BYTES
     ends = np.cumsum(sizes)
     count = min(max(int(np.searchsorted(ends, bytes_max, side="right")), at_least), events.num_rows)
     return events.slice(0, count), int(ends[count - 1]) if count else 0

@@ -78,11 +78,11 @@ class LocalLogReader:
         return segments[0].first if segments else Position(1)
 
     def segments(self, committed: Committed) -> list[SegmentSpan]:
-        """The segments that hold committed positions, in order."""
+        """The segments that hold committed positions, in order. Positions between two of them are in none."""
         files = [s for s in list_segments(self._fs.list(SEGMENTS)) if s.first <= committed.position]
         end = Position(committed.position + 1)
         return [
-            SegmentSpan(segment, following.first if following else end)
+            SegmentSpan(segment, _until(segment, following.first if following else end))
             for segment, following in itertools.zip_longest(files, files[1:])
         ]
 
@@ -123,9 +123,8 @@ class LocalLogReader:
                 break
         if spans and position < spans[0].files.first:
             raise _trimmed(spans[0].files.first)
-        if not spans:
-            raise corrupted(_missing(position, committed.position))
-        raise corrupted(_missing(position, next(s.files.first for s in spans if s.files.first > position) - 1))
+        following = next((span.files.first for span in spans if span.files.first > position), committed.position + 1)
+        raise corrupted(_missing(position, following - 1))
 
     def _batches(
         self, span: SegmentSpan, from_position: Position, until: Position, committed: Committed
@@ -155,11 +154,21 @@ class LocalLogReader:
                 self._sealed.move_to_end(files.sealed)
                 return known
         opened = SealedSegment.open(self._fs, files.sealed)
+        if any(file.damage for file in opened.files):
+            # Not kept: once the file is restored, it is readable again.
+            return opened
         with self._lock:
             self._sealed[files.sealed] = opened
             while len(self._sealed) > _SEALED_OPEN_MAX:
                 self._sealed.popitem(last=False)
         return opened
+
+
+def _until(segment: SegmentFiles, following: Position) -> Position:
+    """First position after a segment: a sealed one says by its name where it ends."""
+    if segment.log is not None or segment.sealed_last is None:
+        return following
+    return min(following, Position(segment.sealed_last + 1))
 
 
 def _readable(segment: SealedSegment, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,7 @@ from shared.log.types import Position, PositionRange
 SEGMENTS = "segments"
 QUARANTINE = "quarantine"
 LOCK = "lock"
+SEALING_LOCK = "sealing"
 IDENTITY = "identity"
 COMMITTED = "committed"
 

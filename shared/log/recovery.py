@@ -37,6 +37,8 @@ from shared.log.names import (
     list_segments,
     log_name,
 )
+from shared.log.sealed_metadata import SealedMetadata
+from shared.log.sealed_reader import read_sealed
 from shared.log.segment_scan import (
     SEGMENT_HEADER_BYTES,
     DamagedBytes,
@@ -134,28 +136,29 @@ def read_log_file(fs: FileSystem, segment: SegmentFiles, until: Position | None)
     return LogFile(segment.log, segment.first, data, scan, until)
 
 
-def recover(fs: FileSystem, *, new_log_id: str, sealed_log_ids: Iterable[str] = ()) -> Recovered:
+def recover(fs: FileSystem, *, new_log_id: str) -> Recovered:
     """Bring the directory into order and say what is in it.
 
-    A directory without a log becomes one with new_log_id; sealed_log_ids are those found in sealed
-    segments, asked only if nothing else names the log. The caller holds the lock.
+    A directory without a log becomes one with new_log_id. The caller holds the lock.
     Raises OSError, UnsupportedFormat, EventStorageException where the log's identity is lost.
     """
     for _ in range(_LISTING_ATTEMPTS - 1):
         with contextlib.suppress(FileNotFoundError):
-            return _recover(fs, new_log_id, sealed_log_ids)
-    return _recover(fs, new_log_id, sealed_log_ids)
+            return _recover(fs, new_log_id)
+    return _recover(fs, new_log_id)
 
 
-def _recover(fs: FileSystem, new_log_id: str, sealed_log_ids: Iterable[str]) -> Recovered:
+def _recover(fs: FileSystem, new_log_id: str) -> Recovered:
     _remove_temporary(fs)
     segments = list_segments(fs.list(SEGMENTS))
     floor = read_committed(fs)
-    recovered = Recovered(_identify(fs, segments, floor, new_log_id, sealed_log_ids))
+    recovered = Recovered(_identify(fs, segments, floor, new_log_id))
     promised = Position(0)
     if floor is not None and floor.log_id == recovered.log_id:
         promised = floor.position
         recovered.last_recorded_at = floor.recorded_at
+    elif (sealed := _newest_sealed(fs, segments)) is not None and sealed.recorded_at is not None:
+        recovered.last_recorded_at = Nanoseconds(sealed.recorded_at.last_ns)
     for segment, following in zip_longest(segments, segments[1:]):
         until = following.first if following else None
         if segment.sealed_last is not None:
@@ -248,12 +251,13 @@ def _identify(
     segments: list[SegmentFiles],
     floor: Committed | None,
     new_log_id: str,
-    sealed_log_ids: Iterable[str],
 ) -> str:
     """The log's id, from whatever still knows it; the identity file is made anew where it is missing."""
     if log_id := _read_identity(fs):
         return log_id
-    log_id = _id_from_segments(fs, segments) or (floor.log_id if floor else None) or next(iter(sealed_log_ids), None)
+    log_id = _id_from_segments(fs, segments) or (floor.log_id if floor else None)
+    if log_id is None and (sealed := _newest_sealed(fs, segments)) is not None:
+        log_id = sealed.log_id
     if log_id is None:
         if any(_holds_frames(fs, segment) for segment in segments):
             raise EventStorageException(
@@ -280,4 +284,13 @@ def _id_from_segments(fs: FileSystem, segments: list[SegmentFiles]) -> str | Non
     for segment in reversed(segments):
         if segment.log and (log_id := decode_segment_header(fs.read(segment.log, 0, SEGMENT_HEADER_BYTES))):
             return log_id
+    return None
+
+
+def _newest_sealed(fs: FileSystem, segments: list[SegmentFiles]) -> SealedMetadata | None:
+    """What the newest readable sealed file says of the log; asked only where the small files are lost."""
+    for segment in reversed(segments):
+        for name in segment.sealed:
+            if (metadata := read_sealed(fs, name).metadata) is not None:
+                return metadata
     return None

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from shared.log.names import SEGMENTS
 from shared.log.types import Position, PositionRange
 
-TEMPORARY_SUFFIX = ".tmp"
 _PARQUET = re.compile(r"(?:[^/]+/)*(\d{20})-(\d{20})\.([a-z0-9_-]{1,60})\.parquet\Z", re.ASCII)
 
 

@@ -20,13 +20,13 @@ from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import EventStorageException
 from shared.log.file_system import FileSystem
 from shared.log.index_sidecar import build_sidecar
-from shared.log.names import SEGMENTS
+from shared.log.names import SEGMENTS, TEMPORARY_SUFFIX
 from shared.log.repair_data import build_repair_data
 from shared.log.retention_classes import DEFAULT_CLASS, RetentionClasses
 from shared.log.sealed_file import SealOptions, build_sealed_file
 from shared.log.sealed_merge import SealedSegment
 from shared.log.sealed_metadata import FORMAT_VERSION, SealedClass, SealedMetadata
-from shared.log.sealed_names import TEMPORARY_SUFFIX, SealedName, segment_prefix
+from shared.log.sealed_names import SealedName, segment_prefix
 from shared.log.sealed_rows import sort_into_classes
 from shared.log.types import Damage, Position, PositionRange
 from shared.log.whole_file import write_temporary_file

@@ -6,6 +6,7 @@ Invariant: looks at the disk itself, past every cache. Damage is an answer here,
 from dataclasses import dataclass, field
 
 import google_crc32c
+import pyarrow as pa
 
 from shared.errors import LogCorrupted
 from shared.log.committed_position import Committed
@@ -42,7 +43,9 @@ def verify_segment(fs: FileSystem, span: SegmentSpan, committed: Committed) -> V
         if file.metadata is not None:
             verified.damage += [each for each in file.metadata.damage if each not in verified.damage]
         verified.damage += verify_sealed(fs, name)
-        verified.damage += _verify_request_file(fs, file.name.positions)
+    last = span.files.sealed_last
+    assert last is not None
+    verified.damage += _verify_request_file(fs, PositionRange(span.files.first, last))
     return verified
 
 
@@ -67,14 +70,34 @@ def _verify_log_file(fs: FileSystem, span: SegmentSpan, name: str, committed: Co
     while at < span.until:
         try:
             for batch in index.batches(at, span.until):
-                batch.validate(full=True)
-                verified.events += batch.num_rows
-                at = Position(batch.column("position")[-1].as_py() + 1)
+                positions = PositionRange(at, Position(at + batch.num_rows - 1))
+                if problem := _problem(batch):
+                    _add(verified, Damage(positions, name, problem))
+                else:
+                    verified.events += batch.num_rows
+                at = Position(positions.last + 1)
         except LogCorrupted as error:
-            at = Position(int(error.metadata["last_position"]) + 1)
+            last = Position(int(error.metadata["last_position"]))
+            _add(verified, Damage(PositionRange(at, last), name, str(error)))
+            at = Position(last + 1)
         else:
             at = span.until
     return verified
+
+
+def _problem(events: pa.RecordBatch) -> str:
+    """What is wrong with events whose bytes are as they were written: our own mistakes."""
+    try:
+        events.validate(full=True)
+    except pa.ArrowInvalid as error:
+        return f"the events are not what their columns promise ({error}): report this"
+    return ""
+
+
+def _add(verified: Verified, found: Damage) -> None:
+    """Add damage that is not among what is known already: intact bytes that are no events."""
+    if not any(known.positions.overlaps(found.positions) for known in verified.damage):
+        verified.damage.append(found)
 
 
 def _verify_request_file(fs: FileSystem, positions: PositionRange) -> list[Damage]:

@@ -7,7 +7,7 @@ bytes. What is left of an attempt ends in `.tmp` and is replaced by the next one
 import contextlib
 
 from shared.log.file_system import FileSystem
-from shared.log.sealed_names import TEMPORARY_SUFFIX
+from shared.log.names import TEMPORARY_SUFFIX
 
 
 def write_temporary_file(fs: FileSystem, name: str, data: bytes) -> str:

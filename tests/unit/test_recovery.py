@@ -11,11 +11,14 @@ from shared.log.committed_position import Committed, CommittedPositionWriter, re
 from shared.log.frame import RequestMark
 from shared.log.names import COMMITTED, IDENTITY, QUARANTINE, SEGMENTS, log_name
 from shared.log.recovery import Identity, RememberedRequest, recover
+from shared.log.retention_classes import RetentionClasses
+from shared.log.sealed_segment import seal_events
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES
 from shared.log.types import Nanoseconds, Offset, Position
 from tests.support.builders import LOG_ID, Contents, frame_of, numbered_frame, open_writer, payload, read_all
 from tests.support.fake_clock import START_NS
 from tests.support.memory_file_system import MemoryFileSystem
+from tests.support.reference_events import reference_batch
 
 # Events of each frame of the small log: one segment, then, where asked for, another.
 SIZES = (2, 1, 3)
@@ -231,8 +234,12 @@ def test_identity_survives_as_long_as_anything_names_the_log():
         fs.delete(name)
     assert open_writer(fs, new_log_id="newlog00").log_id == LOG_ID
     fs = MemoryFileSystem()
-    fs.put(f"{SEGMENTS}/{1:020d}-{9:020d}.default.parquet", b"sealed")
-    assert recover(fs, new_log_id="newlog00", sealed_log_ids=[LOG_ID]).log_id == LOG_ID
+    sealed = reference_batch(9, 1, 1)
+    classes = RetentionClasses(default_seconds=1, by_type={})
+    seal_events(fs, first=Position(1), last=Position(9), events=[sealed], log_id=LOG_ID, classes=classes)
+    recovered = recover(fs, new_log_id="newlog00")
+    newest = sealed.column("recorded_at")[-1].value
+    assert (recovered.log_id, recovered.last_position, recovered.last_recorded_at) == (LOG_ID, 9, newest)
 
 
 def test_lost_identity_is_never_replaced_by_a_new_one_where_events_are():
