@@ -9,6 +9,7 @@ from eventlog.v1 import ingest_service_pb2
 from shared.client.wire import FLUSH, LOG_BATCH
 from shared.rpc.channel import connect, connect_sync
 
+
 class TransportClosed(Exception):  # noqa: N818 — a state, told by the closer, not a fault
     """The connection was closed by its owner."""
 

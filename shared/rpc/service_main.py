@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 import uvloop
-
 from prometheus_client import disable_created_metrics
 
 from shared.config import EventConfig, load_config

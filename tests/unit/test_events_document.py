@@ -89,7 +89,9 @@ def test_proposed_event_is_written_with_nulls():
     }
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1}, b"x", dt.datetime(2024, 1, 20, tzinfo=dt.UTC), "\ud800"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {1}, b"x", dt.datetime(2024, 1, 20, tzinfo=dt.UTC), "\ud800"]
+)
 def test_what_json_cannot_say_is_refused(value):
     """Nothing becomes null on the way."""
     with pytest.raises(EventValidationException, match="cannot be written as JSON"):
