@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from eventlog.v1 import log_admin_service_pb2 as pb
 
+from ingest_service.commit_queue import CommitStatus
 from ingest_service.damage_register import DamageRegister
-from ingest_service.group_commit import CommitStatus, GroupCommit
+from ingest_service.group_commit import GroupCommit
 from shared.config import EventConfig
 from shared.errors import EventValidationException, FieldViolation
 from shared.log.file_system import LocalFileSystem
@@ -103,6 +104,8 @@ class LogAdminServicer:
                 segment=_segment_message(summary) if summary else None,
                 damage=damage[:DAMAGE_SHOWN_MAX],
             )
+        holes = await asyncio.to_thread(self._holes, request.from_position, request.until_position)
+        total.damage.extend(_damage_message(each) for each in holes)
         del total.damage[DAMAGE_SHOWN_MAX:]
         yield total
 
@@ -158,6 +161,13 @@ class LogAdminServicer:
         until = until_position or 2**64
         spans = self._reader.segments(self._reader.committed())
         return [span for span in spans if span.until > from_position and span.files.first < until]
+
+    def _holes(self, from_position: int, until_position: int) -> list[Damage]:
+        until = until_position or 2**64
+        holes = self._reader.holes(self._reader.committed())
+        found = [each for each in holes if each.positions.last >= from_position and each.positions.first < until]
+        self._damage.add(found)
+        return found
 
     def _summarize(self, span: SegmentSpan) -> SegmentSummary | None:
         return self._with_current(

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2
 
 from ingest_service.admin_servicer import LogAdminServicer
+from ingest_service.commit_queue import GroupCommitLimits
 from ingest_service.damage_register import DamageRegister
 from ingest_service.enrichment import Enricher
 from ingest_service.frame_builder import FrameBuilder
-from ingest_service.group_commit import GroupCommit, GroupCommitLimits
+from ingest_service.group_commit import GroupCommit
 from ingest_service.housekeeping import Housekeeping
 from ingest_service.metrics import IngestMetrics
 from ingest_service.request_memory import RequestMemory, load_requests

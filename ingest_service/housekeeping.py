@@ -16,7 +16,6 @@ import msgspec
 from ingest_service.metrics import IngestMetrics
 from shared.clock import Clock
 from shared.config import StorageConfig
-from shared.errors import EventException
 from shared.log.file_system import LocalFileSystem
 from shared.log.frame import FrameDamaged
 from shared.log.names import QUARANTINE, SEGMENTS, list_segments, parse_requests_name
@@ -54,25 +53,35 @@ class Housekeeping:
         self._storage = storage
         self._log_id = log_id
         self._horizon_s = request_id_horizon_s
+        # First positions of the segments that could not be sealed: the others are not to wait for them.
+        self._failed: set[int] = set()
 
     async def run(self) -> None:
         """Look after the directory for ever."""
         next_mend_s = self._clock.monotonic_s()
         while True:
-            wait_s = _RETRY_S
             try:
-                orders = self._seal_orders()
-                if not orders or await self._seal(orders[0]):
-                    wait_s = 0.0 if len(orders) > 1 else _POLL_S
+                wait_s = await self._seal_next()
                 if self._storage.index.enabled and self._clock.monotonic_s() >= next_mend_s:
                     next_mend_s = self._clock.monotonic_s() + self._storage.index.rebuild_interval
                     await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=True)
                 await asyncio.to_thread(self._forget_requests)
                 await asyncio.to_thread(self._measure)
-            except (OSError, EventException):
+            except Exception:  # noqa: BLE001 — whatever it is, the appends go on
                 wait_s = _RETRY_S
                 _log.exception("housekeeping failed; trying again")
             await asyncio.sleep(wait_s)
+
+    async def _seal_next(self) -> float:
+        """Seal the oldest segment that has not failed in this round. Returns the seconds until the next."""
+        orders = [order for order in self._seal_orders() if order.first not in self._failed]
+        if not orders:
+            self._failed.clear()
+            return _POLL_S
+        if not await self._seal(orders[0]):
+            self._failed.add(orders[0].first)
+            return _RETRY_S
+        return 0.0 if len(orders) > 1 else _POLL_S
 
     def _seal_orders(self) -> list[SealOrder]:
         segments = list_segments(self._fs.list(SEGMENTS))

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 
 from eventlog.v1 import ingest_service_pb2 as pb
 
-from ingest_service.group_commit import GroupCommit, draining, unavailable
+from ingest_service.group_commit import GroupCommit
 from ingest_service.metrics import IngestMetrics
 from ingest_service.pending import Acknowledgement, PendingRequest, StreamOrder
+from ingest_service.refusals import draining, unavailable
 from shared.clock import Clock
 from shared.columns.wire import WireCodec
 from shared.errors import BufferFull, EventValidationException, FieldViolation

@@ -27,6 +27,7 @@ from shared.log.types import Damage, Position, PositionRange
 _SEALED_OPEN_MAX = 4
 # A segment may be sealed or removed between the listing and the opening, but not again and again.
 _LISTING_ATTEMPTS = 10
+_LOOKS_FOR_A_SEGMENT = 3
 
 
 class LogReader(Protocol):
@@ -86,6 +87,18 @@ class LocalLogReader:
             for segment, following in itertools.zip_longest(files, files[1:])
         ]
 
+    def holes(self, committed: Committed) -> list[Damage]:
+        """Committed positions that no segment holds, from the oldest segment on."""
+        # Two listings: see _span_of.
+        once = self._holes(committed)
+        return [hole for hole in self._holes(committed) if hole in once] if once else []
+
+    def _holes(self, committed: Committed) -> list[Damage]:
+        spans = self.segments(committed)
+        begins = [*(span.files.first for span in spans), Position(committed.position + 1)]
+        ends = [Position(1) if not spans else spans[0].files.first, *(span.until for span in spans)]
+        return [_missing(end, begin - 1) for end, begin in zip(ends, begins, strict=True) if end < begin]
+
     def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
         """Events in position order. See LogReader."""
         committed = self.committed()
@@ -115,12 +128,12 @@ class LocalLogReader:
         return self.frame_index(span, committed).damage(span.until)
 
     def _span_of(self, position: Position, committed: Committed) -> SegmentSpan:
-        spans = self.segments(committed)
-        for span in spans:
-            if position < span.until:
-                if position >= span.files.first:
+        # A listing made while a segment is sealed may miss both what came and what went: look again.
+        for _ in range(_LOOKS_FOR_A_SEGMENT):
+            spans = self.segments(committed)
+            for span in spans:
+                if span.files.first <= position < span.until:
                     return span
-                break
         if spans and position < spans[0].files.first:
             raise _trimmed(spans[0].files.first)
         following = next((span.files.first for span in spans if span.files.first > position), committed.position + 1)

@@ -138,10 +138,9 @@ class _Call:
         brought = _brought_request_id(self._context)
         self._request_id = brought or new_request_id()
         current_request_id.set(self._request_id)
-        echo = ((REQUEST_ID_KEY, self._request_id),)
-        self._context.set_trailing_metadata(echo)
         if brought or self._rpc.greets:
-            await self._context.send_initial_metadata(echo)
+            # Costs an operation of its own: whoever did not ask learns the id where a call fails.
+            await self._context.send_initial_metadata(((REQUEST_ID_KEY, self._request_id),))
         if self._rpc.drains and self._rpc.environment.drain.begun:
             raise draining_error("the service")
 

@@ -6,6 +6,7 @@ What the operator can mend is one log line that says how, without a traceback.
 
 import argparse
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from shared.rpc.call import sole_cause
 from shared.telemetry.logs import configure_logging
 
 _log = logging.getLogger("eventlog.service")
+
+# New container objects between two looks at the youngest generation; 700 is Python's own.
+_GC_THRESHOLD = 50_000
 
 
 def service_main(
@@ -41,6 +45,7 @@ def service_main(
         config = load_config(arguments.config)
         telemetry = config.telemetry
         configure_logging(level=telemetry.log_level, log_format=telemetry.log_format, service=service)
+        _tune_garbage_collection()
         # A loop in C: a call costs about a quarter less.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(config))
@@ -52,3 +57,10 @@ def service_main(
             _log.critical("the service failed", exc_info=error)
         return 1
     return 0
+
+
+def _tune_garbage_collection() -> None:
+    """Look for cycles less often: a call makes hundreds of objects, and next to none of them are in cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 20)

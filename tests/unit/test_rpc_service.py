@@ -267,11 +267,11 @@ async def test_request_id_is_bound_and_echoed():
 
 @pytest.mark.parametrize("brought", [None, "", "x" * 129, "two words", 'quote"'])
 async def test_request_id_is_made_where_there_is_no_sane_one(brought):
-    """Without an id, or with one that is no identifier, the answer carries a new one."""
+    """Without an id, or with one that is no identifier, a failure carries a new one, and so does a stream."""
     async with echo_server(EchoServicer()) as (_, channel):
         metadata = () if brought is None else (("x-request-id", brought),)
-        call = channel.unary_unary(f"/{ECHO}/Say")(text(""), metadata=metadata)
-        await call
+        call = channel.unary_unary(f"/{ECHO}/Say")(MALFORMED, metadata=metadata)
+        await failure(call)
         made = dict(await call.trailing_metadata())["x-request-id"]
         stream = channel.unary_stream(f"/{ECHO}/SayMany")(text("a"))
         streamed = dict(await stream.initial_metadata())["x-request-id"]
