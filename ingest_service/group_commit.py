@@ -175,14 +175,15 @@ class GroupCommit:
             _log.exception("cannot append a frame")
             self._note_failure(StorageUnavailable(f"cannot append: {error}"))
             return False
+        commit_s = self._clock.monotonic_s() - started_s
+        self._finish(frame)
         self._metrics.observe_commit(
             events=frame.encoded.header.count,
             written_bytes=frame.encoded.header.length,
-            requests=len(frame.waiting),
-            commit_s=self._clock.monotonic_s() - started_s,
+            batches=[acknowledgement.positions.count for _, acknowledgement in frame.waiting],
+            commit_s=commit_s,
             sync_s=self._writer.last_sync_s,
         )
-        self._finish(frame)
         return True
 
     def _note_failure(self, error: StorageUnavailable) -> None:

@@ -1,5 +1,7 @@
 """What the ingest service counts and measures, under the prefix eventlog_ingest_."""
 
+from collections.abc import Sequence
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared.telemetry.metrics import Metrics
@@ -27,6 +29,7 @@ class IngestMetrics:
         self.refused_requests = counter("refused_requests", "Log requests refused after they were taken.")
         self.duplicate_requests = counter("duplicate_requests", "Log requests answered from memory of the first.")
         self.storage_failures = counter("storage_failures", "Appends that failed and are retried.")
+        self.batch_events = histogram("batch_events", "Events of one committed request.", _EVENTS)
         self.frame_events = histogram("frame_events", "Events of one frame.", _EVENTS)
         self.frame_requests = histogram("frame_requests", "Requests joined in one frame.", _EVENTS)
         self.commit_seconds = histogram("commit_seconds", "Time to append a frame: write, sync, publish.", _SECONDS)
@@ -47,11 +50,15 @@ class IngestMetrics:
         self.sealing_failures = counter("sealing_failures", "Attempts to seal a segment that failed.")
         self.sealing_seconds = histogram("sealing_seconds", "Time to seal a segment.", (0.5, 1, 2, 5, 10, 30, 60, 300))
 
-    def observe_commit(self, *, events: int, written_bytes: int, requests: int, commit_s: float, sync_s: float) -> None:
-        """Count one committed frame."""
+    def observe_commit(
+        self, *, events: int, written_bytes: int, batches: Sequence[int], commit_s: float, sync_s: float
+    ) -> None:
+        """Count one committed frame; batches are the numbers of events of its requests."""
         self.events.inc(events)
         self.written_bytes.inc(written_bytes)
         self.frame_events.observe(events)
-        self.frame_requests.observe(requests)
+        self.frame_requests.observe(len(batches))
+        for batch in batches:
+            self.batch_events.observe(batch)
         self.commit_seconds.observe(commit_s)
         self.sync_seconds.observe(sync_s)

@@ -5,9 +5,11 @@ The parser reads the structure. What fields, literals and operators mean togethe
 that hostile nesting costs nothing.
 """
 
+import contextlib
 import functools
-from collections.abc import Collection
 from typing import Any
+
+from lark import Lark, UnexpectedInput
 
 from shared.filters.semantics import Part, SyntaxCallbacks
 
@@ -26,14 +28,14 @@ contains: FIELD [NOT] CONTAINS _literal
 matches: FIELD [NOT] MATCHES STRING
 in_list: FIELD [NOT] IN LPAR _literal (_COMMA _literal)* _RPAR
 between: FIELD [NOT] BETWEEN _literal _AND _literal
-is_null: FIELD IS [NOT] _NULL
+is_null: FIELD IS [NOT] NULL
 exists: _EXISTS FIELD
 
 _literal: string | number | boolean | null | now
 string: STRING
 number: NUMBER
 boolean: TRUE | FALSE
-null: _NULL
+null: NULL
 now: NOW [SIGN DURATION]
 
 FIELD: /[^\W\d][\w$@-]*(?:\.[\w$@-]+|\."(?:[^"]|"")*"|\[-?[0-9]+\])*/
@@ -56,7 +58,7 @@ MATCHES.2: /matches(?!\w)/i
 IN.2: /in(?!\w)/i
 BETWEEN.2: /between(?!\w)/i
 IS.2: /is(?!\w)/i
-_NULL.2: /null(?!\w)/i
+NULL.2: /null(?!\w)/i
 TRUE.2: /true(?!\w)/i
 FALSE.2: /false(?!\w)/i
 _EXISTS.2: /exists(?!\w)/i
@@ -82,7 +84,7 @@ _PHRASES = {
     "TRUE": "TRUE",
     "FALSE": "FALSE",
     "NOW": "now()",
-    "_NULL": "NULL",
+    "NULL": "NULL",
     "SIGN": "+ or - and a duration",
     "DURATION": "a duration such as 15m, 2h, 7d, 30s or 500ms",
     "LPAR": "(",
@@ -95,27 +97,28 @@ _PHRASES = {
 # OPERATOR stands for all that a field can be followed by; a literal can be NULL only to be told better.
 _IMPLIED = {
     "OPERATOR": {"NOT", "LIKE", "ILIKE", "CONTAINS", "MATCHES", "IN", "BETWEEN"},
-    "STRING": {"_NULL"},
+    "STRING": {"NULL"},
 }
 
 
-def parse_structure(text: str, callbacks: SyntaxCallbacks) -> Part:
+def parse_structure(text: str) -> Part:
     """Read an expression. Raises lark.UnexpectedInput, and what the callbacks raise."""
-    parser = _parser()
-    return callbacks.finish(parser.parse(text))
+    part: Part = _parser().parse(text)
+    return part
 
 
-def describe_expected(terminals: Collection[str]) -> str:
-    """Return words for the tokens that may come next."""
+def describe_expected(text: str) -> str:
+    """Return words for what may come where the expression goes wrong."""
+    reader = _parser().parse_interactive(text)
+    with contextlib.suppress(UnexpectedInput):
+        reader.exhaust_lexer()
+    terminals = reader.accepts()
     implied = set().union(*(names for head, names in _IMPLIED.items() if head in terminals))
     phrases = [phrase for name, phrase in _PHRASES.items() if name in terminals and name not in implied]
     return " or ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
 
 
-def _parser() -> Any:
-    return None
-
-
 @functools.cache
-def _unused() -> None:
-    return None
+def _parser() -> Any:
+    """Build the parser, once in a process. It has no state, so threads can share it."""
+    return Lark(_GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=True, transformer=SyntaxCallbacks())

@@ -1,57 +1,69 @@
-"""What is wrong with a filter expression, and where: the error that tells it. Pure.
+"""What is wrong with a filter, and where: the error that tells it. Pure.
 
-    line 1, column 1: timestmp is not a field; did you mean timestamp?
+    line 1, column 1: timestmp is no field; did you mean timestamp?
       timestmp > '2024-01-20'
       ^^^^^^^^
 """
 
-from dataclasses import dataclass
-
 from shared.errors import EventFilterException
 
-# Characters of a line that are shown on each side of the place.
+# Characters of a line that are shown on each side of the place, and of a wrong text.
 _SHOWN_MAX = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something is in an expression: characters from the start, and how many."""
-
-    start: int
-    length: int = 1
-
-
 class FilterProblem(Exception):  # noqa: N818 — never leaves the package
-    """A problem at a place, raised while the expression is read; `invalid_filter` makes the error of it."""
+    """A problem of a filter, wherever it stands. `limit` names the maximum that is exceeded."""
 
-    def __init__(self, message: str, place: Place, *, expected: str = "", limit: str = "") -> None:
+    def __init__(self, message: str, *, expected: str = "", limit: str = "") -> None:
         super().__init__(message)
-        self.place = place
         self.expected = expected
         self.limit = limit
 
 
-def invalid_filter(expression: str, problem: FilterProblem) -> EventFilterException:
+class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
+    """A problem at a place of an expression: characters from the start, and how many."""
+
+    def __init__(self, problem: FilterProblem, start: int, length: int) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+        self.start = start
+        self.length = length
+
+
+def invalid_expression(expression: str, placed: PlacedProblem) -> EventFilterException:
     """Return the error: reason INVALID_FILTER; line and column count from 1, in characters.
 
-    metadata: line, column, text (the offending one), and where they apply expected and limit.
+    Its metadata has line, column, text (the wrong one), and where they apply expected and limit.
     """
-    start = min(problem.place.start, len(expression))
-    before = expression[:start]
-    line = before.count("\n") + 1
-    line_start = before.rfind("\n") + 1
-    column = start - line_start + 1
+    start = min(placed.start, len(expression))
+    line = expression.count("\n", 0, start) + 1
+    line_start = expression.rfind("\n", 0, start) + 1
     line_end = expression.find("\n", start)
     shown = expression[line_start : len(expression) if line_end < 0 else line_end]
-    metadata: dict[str, object] = {"line": line, "column": column}
-    if text := expression[start : start + problem.place.length]:
-        metadata["text"] = _printable(text[:_SHOWN_MAX])
-    if problem.expected:
-        metadata["expected"] = problem.expected
-    if problem.limit:
-        metadata["limit"] = problem.limit
-    excerpt = _excerpt(shown, column - 1, problem.place.length)
-    return EventFilterException(f"line {line}, column {column}: {problem}\n{excerpt}", **metadata)
+    column = start - line_start + 1
+    excerpt = _excerpt(shown, column - 1, placed.length)
+    return EventFilterException(
+        f"line {line}, column {column}: {placed.problem}\n{excerpt}",
+        line=line,
+        column=column,
+        text=shorten(expression[start : start + placed.length]),
+        **_details(placed.problem),
+    )
+
+
+def invalid_part(part: str, problem: FilterProblem) -> EventFilterException:
+    """Return the error for a part of the structured form, which its metadata names as `part`."""
+    return EventFilterException(f"{part}: {problem}", part=part, **_details(problem))
+
+
+def shorten(text: str) -> str:
+    """Return a text as a message can show it."""
+    return _printable(text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…")
+
+
+def _details(problem: FilterProblem) -> dict[str, str]:
+    details = {"expected": problem.expected, "limit": problem.limit}
+    return {name: value for name, value in details.items() if value}
 
 
 def _excerpt(line: str, start: int, length: int) -> str:
@@ -67,4 +79,5 @@ def _excerpt(line: str, start: int, length: int) -> str:
 
 def _printable(text: str) -> str:
     """Return the text with one visible character for each."""
-    return "".join(each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    replaced = {True: " ", False: "\N{REPLACEMENT CHARACTER}"}
+    return "".join(each if each.isprintable() else replaced[each.isspace()] for each in text)

@@ -260,8 +260,10 @@ def test_brackets_in_strings_are_no_levels() -> None:
     assert find_deep_payloads(pa.array([*inside, *outside])) == [3, 4]
 
 
-@pytest.mark.parametrize("length", [250, 1_600, 2**20])
-@pytest.mark.parametrize("alphabet", ['[]{}"\\,:', "[", "[]", '{"'])
+@pytest.mark.parametrize(
+    ("alphabet", "length"),
+    [("[", 250), ("[", 1_600), ('[]{}"\\,:', 1_600), ('{"', 1_600), ("[]", 2**20), ('[]{}"\\,:', 2**20)],
+)
 def test_sixteen_megabytes_of_brackets_are_refused_in_time(alphabet: str, length: int) -> None:
     """Hostile payloads cost a fraction of a second for a whole batch."""
     chance = np.random.default_rng(1)
