@@ -9,8 +9,8 @@ frames wait in memory while the appending thread retries the oldest with back-of
 wants DURABLE waits on, one that wants BUFFERED is answered once it is in a frame.
 
 Invariants: a durable acknowledgement is given after the sync; frames are appended in the order of
-their positions; neither thread ends before stop, whatever goes wrong in it. What waits, and how much
-may, is the business of `commit_queue`.
+their positions; neither thread ends before stop, whatever goes wrong while a frame is made or written.
+What waits, and how much may, is the business of `commit_queue`.
 """
 
 import asyncio
@@ -176,6 +176,7 @@ class GroupCommit:
             self._note_failure(StorageUnavailable(f"cannot append: {error}"))
             return False
         commit_s = self._clock.monotonic_s() - started_s
+        # First: those who wait are answered, and the frame is not appended again whatever comes.
         self._finish(frame)
         self._metrics.observe_commit(
             events=frame.encoded.header.count,

@@ -20,7 +20,6 @@ from shared.filters.problems import FilterProblem, shorten
 from shared.filters.regular_expressions import compile_regex, too_large
 from shared.filters.tree import (
     Between,
-    Comparison,
     Contains,
     Exists,
     Field,
@@ -33,7 +32,6 @@ from shared.filters.tree import (
     Number,
     Text,
     Value,
-    values_of,
 )
 from shared.suggestion import did_you_mean
 
@@ -81,9 +79,7 @@ def parse_now(sign: str | None, duration: str | None) -> Now:
         return Now()
     length = parse_duration(duration)
     if length is None:
-        raise FilterProblem(
-            f"a duration is at most {DURATION_DAYS_MAX}d: write the time itself", limit="duration"
-        )
+        raise FilterProblem(f"a duration is at most {DURATION_DAYS_MAX}d: write the time itself", limit="duration")
     return Now(-length if sign == "-" else length)
 
 

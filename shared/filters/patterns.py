@@ -78,7 +78,5 @@ def prefix_end(prefix: str) -> str | None:
 
 def pattern_to_regex(pattern: str, *, ignore_case: bool) -> str:
     """Return the RE2 expression that finds exactly what the pattern matches."""
-    runs = [
-        "".join("." if part is None else re2.escape(part) for part in run) for run in split_pattern(pattern)
-    ]
+    runs = ["".join("." if part is None else re2.escape(part) for part in run) for run in split_pattern(pattern)]
     return f"(?s{'i' if ignore_case else ''})\\A{'.*'.join(runs)}\\z"

@@ -22,7 +22,6 @@ from shared.filters.tree import (
     Like,
     Matches,
     Not,
-    Now,
     Number,
     Or,
     Text,

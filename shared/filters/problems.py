@@ -1,8 +1,8 @@
 """What is wrong with a filter, and where: the error that tells it. Pure.
 
-    line 1, column 1: timestmp is no field; did you mean timestamp?
-      timestmp > '2024-01-20'
-      ^^^^^^^^
+line 1, column 1: timestmp is no field; did you mean timestamp?
+timestmp > '2024-01-20'
+^^^^^^^^
 """
 
 from shared.errors import EventFilterException

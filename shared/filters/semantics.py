@@ -129,9 +129,7 @@ class SyntaxCallbacks(Transformer[Token, Part]):
             field, In(known, tuple(_value(known, literal) for literal in literals), negated=negation is not None)
         )
 
-    def between(
-        self, field: Token, negation: Token | None, _keyword: Token, low: _Literal, high: _Literal
-    ) -> Part:
+    def between(self, field: Token, negation: Token | None, _keyword: Token, low: _Literal, high: _Literal) -> Part:
         """Look whether the value lies between two others."""
         known = _field(field)
         leaf = Between(known, _value(known, low), _value(known, high), negated=negation is not None)

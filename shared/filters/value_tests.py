@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from shared.filters.tree import Boolean, Instant, Now, Number, Operator, Text, Value
+from shared.filters.tree import Boolean, Instant, Number, Operator, Text, Value
 
 Test: TypeAlias = Callable[[Any], bool | None]
 

@@ -59,6 +59,9 @@ def service_main(
         else:
             _log.critical("the service failed", exc_info=error)
         return 1
+    finally:
+        # What was frozen must be found again, or libraries report it as leaked at the end.
+        gc.unfreeze()
     return 0
 
 

@@ -160,6 +160,15 @@ def refused(*reasons: str) -> Iterator[Refusal]:
     assert refusal.error.reason in reasons, f"{refusal.error.reason}: {refusal.error}"
 
 
+def failure_of(call: Callable[[], object]) -> RemoteError | None:
+    """How a call fails; None where it succeeds."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return from_rpc_error(error)
+    return None
+
+
 def wait_until(holds: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
     """Wait for a condition. Fails where it does not come to hold in time."""
     give_up_at = monotonic() + timeout_s
