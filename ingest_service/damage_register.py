@@ -1,6 +1,8 @@
 """The damage known to the service since it started: found by recovery, by VerifyLog and by RebuildIndex.
 
-Invariant: each damaged range is counted once, however often it is found. Safe for several threads.
+Invariant: each damaged range of a file is listed once, and its positions are counted once, however
+often it is found. Damage of a companion has no positions and is listed all the same. Safe for several
+threads.
 """
 
 import threading
@@ -19,15 +21,16 @@ class DamageRegister:
     def __init__(self, metrics: IngestMetrics) -> None:
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._known: dict[tuple[int, int], Damage] = {}
+        self._known: dict[tuple[int, int, str], Damage] = {}
 
     def add(self, found: Iterable[Damage]) -> None:
         """Register what was found, unless it is known."""
         with self._lock:
             for damage in found:
                 if len(self._known) < _RANGES_MAX:
-                    self._known.setdefault((damage.positions.first, damage.positions.last), damage)
-            self._metrics.damaged_positions.set(sum(damage.positions.count for damage in self._known.values()))
+                    self._known.setdefault((damage.positions.first, damage.positions.last, damage.file), damage)
+            ranges = {damage.positions for damage in self._known.values()}
+            self._metrics.damaged_positions.set(sum(positions.count for positions in ranges))
 
     def known(self) -> list[Damage]:
         """All of it, in position order."""

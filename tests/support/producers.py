@@ -30,8 +30,10 @@ class Sent:
 
     name: str
     count: int
-    durable: bool
-    sent_s: float
+    durable: bool = True
+    # Bytes in each event that do not compress.
+    noise: int = 0
+    sent_s: float = field(default_factory=monotonic)
     position: int = 0
     duplicate: bool = False
     took_s: float = 0.0
@@ -39,7 +41,10 @@ class Sent:
 
     def payload(self, row: int) -> str:
         """Payload of one of its events."""
-        return f'{{"request":"{self.name}","row":{row},"of":{self.count},"filler":"{"x" * (row % 50)}"}}'
+        filler = (
+            random.Random(f"{self.name} {row}").randbytes(self.noise // 2).hex() if self.noise else "x" * (row % 50)
+        )
+        return f'{{"request":"{self.name}","row":{row},"of":{self.count},"filler":"{filler}"}}'
 
     def events(self) -> list[event_pb2.NewEvent]:
         """Its events; the same each time."""
@@ -67,9 +72,9 @@ class Ledger:
     requests: dict[str, Sent] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def open(self, name: str, count: int, *, durable: bool = True) -> Sent:
+    def open(self, name: str, count: int, *, durable: bool = True, noise: int = 0) -> Sent:
         """Enter a request that is about to be sent."""
-        sent = Sent(name, count, durable, monotonic())
+        sent = Sent(name, count, durable, noise)
         with self.lock:
             assert name not in self.requests
             self.requests[name] = sent

@@ -101,8 +101,8 @@ async def _answer(request: PendingRequest) -> Acknowledgement:
 
 async def _until(holds: Callable[[], bool]) -> None:
     give_up_s = time.monotonic() + _PATIENCE_S
-    while not (holds() or time.monotonic() > give_up_s):
-        await asyncio.sleep(0.002)  # noqa: ASYNC110 — threads are waited for, which set no event of the loop
+    while not (holds() or time.monotonic() > give_up_s):  # noqa: ASYNC110 — threads set no event of the loop
+        await asyncio.sleep(0.002)
     assert holds()
 
 
