@@ -140,7 +140,7 @@ class _Columns:
                 if texts[row] is None:
                     failed.append(row)
         self.payload = pa.array(texts, pa.string())
-        yield _Wrong(failed, "payload", "the structure is malformed, or holds a number that is not finite")
+        yield _Wrong(failed, "payload", "is malformed, too deep for a structure, or holds a number that is not finite")
 
     def find_wrong(self, payload_check: PayloadCheck) -> Iterator[_Wrong]:
         """Apply every rule, each to all rows."""

@@ -13,7 +13,7 @@ from tests.support.producers import Ledger, Load, check_ledger, found_requests, 
 pytestmark = pytest.mark.cluster
 
 # More of both for a long run: EVENTLOG_KILL_ROUNDS=500, and EVENTLOG_KILL_SEED to repeat one.
-ROUNDS = int(os.environ.get("EVENTLOG_KILL_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("EVENTLOG_KILL_ROUNDS", "10"))
 # Small enough for rotation and sealing to be under way at some of the kills.
 ROTATION = {"max_events": 10_000, "max_size": "1MiB"}
 

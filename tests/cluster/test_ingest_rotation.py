@@ -8,7 +8,7 @@ from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2, query_service
 
 from tests.benchmarks.load import LoadPlan, run_load
 from tests.benchmarks.requests import prepared_requests, read_requests
-from tests.support.cluster import check_positions, metrics, pages, read_range, running
+from tests.support.cluster import check_positions, metrics, pages, read_range, running, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -81,9 +81,12 @@ def check_segments(cluster, events):
         assert count == segment.last_position - segment.first_position + 1 <= SEGMENT_EVENTS
         expected += count
     assert expected - 1 == events
+    # A segment is counted when the process that sealed it has ended.
+    wait_until(
+        lambda: metrics(cluster.ingest)["eventlog_ingest_sealed_segments_total"] == len(sealed), "segments are counted"
+    )
     counted = metrics(cluster.ingest)
     assert counted["eventlog_ingest_events_total"] == events
-    assert counted["eventlog_ingest_sealed_segments_total"] == len(sealed)
     assert counted["eventlog_ingest_sealing_failures_total"] == 0
 
 

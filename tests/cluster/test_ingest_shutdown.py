@@ -38,7 +38,7 @@ def test_drain_under_load_answers_what_it_took(make_cluster):
     """SIGTERM: what was taken is acknowledged and there, the rest is refused and not there; a restart works at once."""
     ledger = Ledger()
     with make_cluster(storage={"rotation": {"max_events": 20_000}}) as cluster:
-        for number in range(3):
+        for number in range(2):
             load = Load(cluster.appends, ledger, f"round{number}")
             before = len(ledger.acknowledged)
             producers = [load.batches(0), load.batches(1), load.singles(0), load.stream(0), load.stream(1)]

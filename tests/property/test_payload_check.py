@@ -122,6 +122,8 @@ def test_exactly_the_texts_that_are_objects_by_themselves_pass(groups: list[list
         ['{"a":"', '"}'],
         ["{},{}", '{"a":[1', "2]}"],
         ['{},"x",{}', '{"a":[1', "2]}"],
+        ['{},"x",{}', '{"a":[1', "{}]}"],
+        ['{"a":[1', "{}]}", '{},"x",{}'],
         ["{", "}"],
         ["", "{}"],
         ["{}]", "[{}"],
@@ -250,6 +252,17 @@ def test_a_hundred_levels_pass_and_one_more_does_not(opening: str, closing: str)
     payloads = pa.array([text(PAYLOAD_DEPTH_MAX), text(PAYLOAD_DEPTH_MAX + 1), text(10_000)])
     assert find_deep_payloads(payloads) == [1, 2]
     assert list(PayloadCheck().find_invalid(payloads.slice(0, 1))) == []
+
+
+def test_broken_neighbours_change_nothing() -> None:
+    """Brackets that stay open, a quote that does, and a backslash at the end are their own row's business."""
+    open_brackets = "[]" * 120 + "[" * 90
+    open_quote = '"' + "[]" * 120
+    backslash = "[]" * 120 + "\\"
+    flat = '{"a":' + "[" * 50 + "[]," * 60 + "[]" + "]" * 50 + "}"
+    deep = '{"a":' + "[" * 150 + "]" * 150 + "}"
+    texts = [flat, open_brackets, flat, open_quote, deep, open_quote, flat, backslash, '"' + "[" * 300 + '"', deep]
+    assert find_deep_payloads(pa.array(texts)) == [4, 9]
 
 
 def test_brackets_in_strings_are_no_levels() -> None:

@@ -92,7 +92,7 @@ async def test_rotated_segments_are_sealed_oldest_first(house: _House) -> None:
 async def test_a_segment_that_cannot_be_sealed_holds_up_no_other(house: _House) -> None:
     """It is tried again after the others."""
     house.failing = {1}
-    await _run_until(house.keeper, lambda: house.tried.count(1) == 3)
+    await _run_until(house.keeper, lambda: house.tried.count(1) >= 3)
     assert house.tried[:3] == [1, 2, 3]
     assert house.tried.count(2) == house.tried.count(3) == 1
 
@@ -114,7 +114,7 @@ async def test_an_unexpected_error_is_logged_and_does_not_end_it(
 
 async def test_segments_are_counted_by_state(house: _House) -> None:
     """Active, rotated and sealed."""
-    await _run_until(house.keeper, lambda: len(house.tried) == 2)
+    await _run_until(house.keeper, lambda: len(house.tried) >= 2)
     house.keeper._measure()
     assert house.metrics.segments.labels("active")._value.get() == 1
     sealed = house.metrics.segments.labels("sealed")._value.get()
