@@ -18,7 +18,7 @@ ROUNDS = int(os.environ.get("EVENTLOG_KILL_ROUNDS", "10"))
 ROTATION = {"max_events": 10_000, "max_size": "1MiB"}
 
 
-@pytest.mark.timeout(60 + 10 * ROUNDS)
+@pytest.mark.timeout(120 + 15 * ROUNDS)
 def test_kill_under_load_loses_nothing_acknowledged(make_cluster):
     """Killed at random moments, many times over, the log holds all that was acknowledged, once, and whole batches."""
     seed = int(os.environ.get("EVENTLOG_KILL_SEED") or random.randrange(2**32))
@@ -36,7 +36,7 @@ def test_kill_under_load_loses_nothing_acknowledged(make_cluster):
             cluster.ingest.start()
             retried += retry_unanswered(cluster, ledger, first)
         cluster.rotate()
-        cluster.wait_until_sealed()
+        cluster.wait_until_sealed(timeout_s=60 + 5 * ROUNDS)
         check_whole_log(cluster, ledger)
         print(
             f"{len(ledger.requests)} requests, {retried} logged although unanswered, {len(cluster.segments())} segments"

@@ -51,9 +51,9 @@ def keys_of(length: int) -> str:
     return "{" + ",".join(keys) + "}"
 
 
-def hostile_payloads() -> Iterator[Hostile]:
-    """Payloads as JSON text."""
-    accepted = {
+def _exact_payloads() -> dict[str, str]:
+    """Texts that are stored byte for byte."""
+    return {
         "10 levels": nested(10),
         "100 levels": nested(100),
         "100 levels of lists": nested(100, lists=True),
@@ -81,7 +81,11 @@ def hostile_payloads() -> Iterator[Hostile]:
         "keys like paths": '{"a.b":1,"a":{"b":2},"$":3,"[0]":4,"a\'b":5,"--":6,"\\"":7}',
         "names of our columns": '{"position":1,"payload":{"payload":2},"id":"evt_0","recorded_at":0}',
     }
-    refused = {
+
+
+def _refused_payloads() -> dict[str, str]:
+    """Texts that are no JSON objects, or too much of one."""
+    return {
         "no bytes": "",
         "white space only": "  ",
         "no object": "[]",
@@ -113,9 +117,13 @@ def hostile_payloads() -> Iterator[Hostile]:
         "2 MiB": string_of(2 * MIB),
         "a million keys": "{" + ",".join(f'"{number:x}":1' for number in range(1_000_000)) + "}",
     }
-    for name, text in accepted.items():
+
+
+def hostile_payloads() -> Iterator[Hostile]:
+    """Payloads as JSON text."""
+    for name, text in _exact_payloads().items():
         yield Hostile(name, payload(text))
-    for name, text in refused.items():
+    for name, text in _refused_payloads().items():
         yield Hostile(name, payload(text), "payload_json")
     for name, text in {
         "a lone high surrogate": '{"s":"\\ud800"}',
