@@ -35,4 +35,4 @@ def _clusters(directory):
     for cluster in made:
         cluster.close()
         for name, service in (("ingest", cluster.ingest), ("query", cluster.query)):
-            print(f"--- {name}", *[line for line in service.lines if "leaked" not in line][-30:], sep="\n")
+            print(f"--- {name}", *service.lines[-30:], sep="\n")

@@ -118,7 +118,8 @@ class Cluster:
 
     def segments(self) -> list[log_admin_service_pb2.Segment]:
         """All segments, from as many pages as there are."""
-        found, token = [], ""
+        found: list[log_admin_service_pb2.Segment] = []
+        token = ""
         while True:
             request = log_admin_service_pb2.ListSegmentsRequest(page_token=token)
             answer = self.admin.ListSegments(request, timeout=CALL_S_MAX)

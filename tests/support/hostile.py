@@ -24,9 +24,9 @@ class Hostile:
     refused_field: str | None = ""
 
 
-def payload(text: str, **fields: object) -> event_pb2.NewEvent:
+def payload(text: str) -> event_pb2.NewEvent:
     """An event with a payload's text."""
-    return event_pb2.NewEvent(type="hostile.payload", payload_json=text, **fields)
+    return event_pb2.NewEvent(type="hostile.payload", payload_json=text)
 
 
 def string_of(length: int) -> str:
@@ -43,7 +43,7 @@ def nested(levels: int, *, lists: bool = False) -> str:
 
 def keys_of(length: int) -> str:
     """A payload of nearly so many bytes, with as many keys as fit."""
-    keys = []
+    keys: list[str] = []
     size = 2
     while size < length - 10:
         keys.append(f'"{len(keys):x}":1')
@@ -186,9 +186,9 @@ def hostile_texts() -> Iterator[Hostile]:
     yield Hostile("texts with control characters", labelled(odd, [odd, "\0"]))
     yield Hostile("empty texts", labelled("", []))
     yield Hostile("texts of 255 bytes", labelled("\u00e9" * 127 + "x", ["y" * 255] * 64))
-    for name in ("source", "correlation_id"):
-        yield Hostile(f"{name} of 256 bytes", event_pb2.NewEvent(type="a", **{name: "\u00e9" * 128}), name)
-        yield Hostile(f"{name} of 1 MiB", event_pb2.NewEvent(type="a", **{name: "x" * MIB}), name)
+    for name, text in (("256 bytes", "\u00e9" * 128), ("1 MiB", "x" * MIB)):
+        yield Hostile(f"source of {name}", event_pb2.NewEvent(type="a", source=text), "source")
+        yield Hostile(f"chain of {name}", event_pb2.NewEvent(type="a", correlation_id=text), "correlation_id")
     for name in ("host", "version", "user", "session_id"):
         metadata = event_pb2.EventMetadata(**{name: "x" * 256})
         yield Hostile(f"{name} of 256 bytes", event_pb2.NewEvent(type="a", metadata=metadata), f"metadata.{name}")

@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
+from typing import Any
 
 import grpc
 import orjson
@@ -135,7 +137,7 @@ class Load:
                 name = f"{self.name}-batch{number}-{index}"
                 sent = self.ledger.open(name, chance.choice(sizes), durable=durable)
                 call = self.appends.LogBatch.future(sent.batch(), timeout=CALL_S_MAX)
-                call.add_done_callback(lambda call, sent=sent: self._ended(call, sent, window, failed))
+                call.add_done_callback(partial(self._ended, sent, window, failed))
             for _ in range(in_flight):
                 assert window.acquire(timeout=2 * CALL_S_MAX), "a call did not end at its deadline"
 
@@ -196,7 +198,7 @@ class Load:
             finally:
                 self.stopped.set()
 
-    def _ended(self, call: grpc.Future, sent: Sent, window: threading.Semaphore, failed: threading.Event) -> None:
+    def _ended(self, sent: Sent, window: threading.Semaphore, failed: threading.Event, call: Any) -> None:
         try:
             self.ledger.acknowledge(sent, call.result())
         except grpc.RpcError as error:
