@@ -1,0 +1,151 @@
+"""The structured form of a filter: EventFilters, built of parameters, and as a tree. Pure.
+
+All parts must hold; within a part any value may hold; the time range is half-open. Errors are
+EventFilterException, reason INVALID_FILTER; their metadata names the part, for the expression the place.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from shared.errors import EventValidationException
+from shared.events.model import EventFilters
+from shared.events.timestamps import to_nanoseconds
+from shared.filters.checks import check_like_pattern, check_regex, check_text
+from shared.filters.limits import LIST_VALUES_MAX
+from shared.filters.parser import check_comparisons, parse_filter
+from shared.filters.patterns import exact_text
+from shared.filters.problems import FilterProblem, invalid_part
+from shared.filters.tree import (
+    Comparison,
+    Field,
+    FieldName,
+    In,
+    Instant,
+    Like,
+    Matches,
+    Operator,
+    Text,
+    Tree,
+    all_of,
+    any_of,
+)
+
+# Flags of Python's expressions that RE2 writes as letters, and those that change nothing for it.
+_FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
+_MEANINGLESS_FLAGS = re.UNICODE | re.ASCII
+
+
+def build_filter(
+    type_pattern: str | None = None,
+    time_range: tuple[dt.datetime | None, dt.datetime | None] | None = None,
+    source: str | None = None,
+    content_regex: str | re.Pattern[str] | None = None,
+    *,
+    correlation_id: str | None = None,
+    expression: str = "",
+) -> EventFilters:
+    """Return the filter of what is given; nothing given matches everything.
+
+    type_pattern: * is any run of characters, ? any one. time_range: start inclusive, end exclusive, None
+    for no bound; times without a zone are UTC. Raises EventFilterException if something is wrong.
+    """
+    filters = EventFilters(
+        type_patterns=[] if type_pattern is None else [type_pattern],
+        time_range=time_range,
+        sources=[] if source is None else [source],
+        correlation_ids=[] if correlation_id is None else [correlation_id],
+        content_patterns=[] if content_regex is None else [content_regex],
+        expression=expression,
+    )
+    filters_to_tree(filters)
+    return filters
+
+
+def filters_to_tree(filters: EventFilters) -> Tree:
+    """Return the tree of a structured filter: the AND of its parts and its expression."""
+    parts: list[Tree] = []
+    with _part("type_patterns", filters.type_patterns):
+        parts += _alternatives([_type_is(pattern) for pattern in filters.type_patterns])
+    with _part("time_range"):
+        start, end = filters.time_range or (None, None)
+        parts += [*_time_bound(">=", start), *_time_bound("<", end)]
+    with _part("sources", filters.sources):
+        parts += _one_of("source", filters.sources)
+    with _part("correlation_ids", filters.correlation_ids):
+        parts += _one_of("correlation_id", filters.correlation_ids)
+    with _part("content_patterns", filters.content_patterns):
+        parts += _alternatives([_content_matches(pattern) for pattern in filters.content_patterns])
+    parts.append(parse_filter(filters.expression))
+    tree = all_of(parts)
+    with _part("filters"):
+        check_comparisons(tree)
+    return tree
+
+
+@contextmanager
+def _part(name: str, values: Sequence[object] = ()) -> Iterator[None]:
+    """Say of a problem in which part it is, and refuse too many values."""
+    try:
+        _check_count(len(values))
+        yield
+    except FilterProblem as problem:
+        raise invalid_part(name, problem) from problem
+
+
+def _check_count(count: int) -> None:
+    if count > LIST_VALUES_MAX:
+        raise FilterProblem(
+            f"there are {count} values, at most {LIST_VALUES_MAX} are allowed: ask several times", limit="list_values"
+        )
+
+
+def _alternatives(trees: list[Tree]) -> list[Tree]:
+    return [any_of(trees)] if trees else []
+
+
+def _type_is(pattern: str) -> Tree:
+    check_text(pattern)
+    check_like_pattern(pattern)
+    text = exact_text(pattern)
+    return Like(Field("type"), pattern) if text is None else Comparison(Field("type"), "=", Text(text))
+
+
+def _time_bound(operator: Operator, moment: dt.datetime | None) -> list[Tree]:
+    if moment is None:
+        return []
+    try:
+        return [Comparison(Field("timestamp"), operator, Instant(to_nanoseconds(moment)))]
+    except EventValidationException as error:
+        raise FilterProblem(str(error), expected="times from 1677-09-22 to 2262-04-11") from error
+
+
+def _one_of(name: FieldName, texts: Sequence[str]) -> list[Tree]:
+    for text in texts:
+        check_text(text)
+    if len(texts) == 1:
+        return [Comparison(Field(name), "=", Text(texts[0]))]
+    return [In(Field(name), tuple(map(Text, texts)))] if texts else []
+
+
+def _content_matches(pattern: str | re.Pattern[str]) -> Tree:
+    text = pattern if isinstance(pattern, str) else _with_flags(pattern)
+    check_text(text)
+    check_regex(text)
+    return Matches(Field("payload"), text)
+
+
+def _with_flags(pattern: re.Pattern[str]) -> str:
+    """Return a compiled expression as RE2 writes it: its flags in front."""
+    unknown = re.RegexFlag(pattern.flags) & ~_MEANINGLESS_FLAGS
+    letters = ""
+    for flag, letter in _FLAGS.items():
+        if unknown & flag:
+            letters += letter
+            unknown &= ~flag
+    if unknown:
+        raise FilterProblem(
+            f"RE2 has no {unknown!r}: compile the expression without it", expected="the flags I, M and S only"
+        )
+    return f"(?{letters}){pattern.pattern}" if letters else pattern.pattern

@@ -1,0 +1,108 @@
+"""The SQL of a filter, its predicate, and a naive evaluator agree on every event, however it is stored."""
+
+import itertools
+from collections.abc import Iterator
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.columns.schema import EVENT_SCHEMA
+from shared.filters import tree as t
+from shared.filters.live_event import LiveEvent
+from shared.filters.predicate import compile_predicate
+from shared.filters.printer import print_filter
+from shared.filters.resolution import resolve_now
+from shared.filters.sql import to_sql
+from shared.filters.sql_functions import register_filter_functions
+from shared.log.file_system import LocalFileSystem
+from shared.log.promoted_columns import PromotedColumn
+from shared.log.retention_classes import RetentionClasses
+from shared.log.sealed_segment import SealOptions, seal_events
+from shared.log.types import Damage, PositionRange
+from tests.support import filter_strategies as fs
+from tests.support.reference_filter import reference_holds
+
+CLASSES = RetentionClasses(default_seconds=90, by_type={})
+OPTIONS = SealOptions(promoted_paths=(("a",), ("b",), ("b", "a"), ("é",)), write_index=False)
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    config = {"threads": 1, "autoload_known_extensions": False, "autoinstall_known_extensions": False}
+    with duckdb.connect(config=config) as connection:
+        register_filter_functions(connection)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sealed")
+
+
+def live(event) -> LiveEvent:
+    return LiveEvent(**event)
+
+
+def batch_of(events) -> pa.RecordBatch:
+    rows = [{name: event[name] for name in EVENT_SCHEMA.names} for event in events]
+    return pa.RecordBatch.from_pylist(rows, schema=EVENT_SCHEMA)
+
+
+def found(database, relation: str, tree: t.Tree, promoted: tuple[PromotedColumn, ...] = ()) -> list[int]:
+    sql = to_sql(resolve_now(tree, fs.NOW_NS), promoted=promoted, log_id=fs.LOG_ID)
+    statement = f"SELECT position FROM {relation} WHERE {sql.text} ORDER BY position"
+    return [row[0] for row in database.execute(statement, sql.parameters).fetchall()]
+
+
+def expected(tree: t.Tree, events) -> list[int]:
+    return [event["position"] for event in events if reference_holds(tree, event, fs.NOW_NS)]
+
+
+def predicted(tree: t.Tree, events) -> list[int]:
+    holds = compile_predicate(tree, fs.NOW_NS)
+    return [event["position"] for event in events if holds(live(event))]
+
+
+@settings(max_examples=250)
+@given(fs.event_lists(), st.lists(fs.trees, min_size=1, max_size=5))
+def test_predicate_and_sql_agree_with_the_reference(database, events, trees):
+    """On a plain table, without promoted columns."""
+    table = pa.Table.from_batches([batch_of(events)])
+    database.register("events", table)
+    for tree in trees:
+        wanted = expected(tree, events)
+        assert predicted(tree, events) == wanted, print_filter(tree)
+        assert found(database, "events", tree) == wanted, print_filter(tree)
+
+
+@settings(max_examples=100)
+@given(fs.event_lists(), st.lists(fs.trees, min_size=1, max_size=5))
+def test_promoted_columns_never_change_an_answer(database, folder, events, trees):
+    """On a sealed file as DuckDB reads it, with its promoted columns and without."""
+    first, last = events[0]["position"], events[-1]["position"]
+    places = [event["position"] for event in events]
+    damage = [
+        Damage(PositionRange(one + 1, other - 1), "x.log", "lost")
+        for one, other in itertools.pairwise(places)
+        if other > one + 1
+    ]
+    disk = LocalFileSystem(folder)
+    sealed = seal_events(
+        disk,
+        first=first,
+        last=last,
+        events=[batch_of(events)],
+        log_id=fs.LOG_ID,
+        classes=CLASSES,
+        options=OPTIONS,
+        damage=damage,
+    )
+    (file,) = sealed.files
+    relation = f"read_parquet('{folder / file.name.parquet}')"
+    for tree in trees:
+        wanted = expected(tree, events)
+        assert found(database, relation, tree, file.metadata.promoted) == wanted, print_filter(tree)
+        assert found(database, relation, tree) == wanted, print_filter(tree)
