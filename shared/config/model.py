@@ -178,6 +178,10 @@ class ReplayConfig(Section):
 
     max_speed: Annotated[float, kinds.number(at_least=0.1, at_most=1_000_000)] = 100.0
     """Highest speed, as a multiple of the recorded pace."""
+    max_replays: Annotated[int, kinds.whole(at_least=1, at_most=1000)] = 16
+    """Most replays at a time."""
+    heartbeat_interval: Annotated[float, kinds.duration(at_least=0.1, at_most=HOUR)] = 5.0
+    """Seconds after which a replay in which nothing is due shows that it lives."""
     checkpoint_dir: Annotated[Path, kinds.path()] = Path("./data/events/checkpoints/")
     """Directory of saved positions."""
     session_cache_size: Annotated[int, kinds.whole(at_least=0, at_most=10_000_000)] = 1000

@@ -66,6 +66,10 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "ANALYSIS_NOT_FOUND": EventAnalysisException,
         "DEPENDENCY_UNAVAILABLE": EventException,
         "LOG_UNAVAILABLE": StorageUnavailable,
+        "REPLAY_NOT_FOUND": EventStreamException,
+        "SESSION_TOO_LARGE": EventStreamException,
+        "CHECKPOINT_DAMAGED": EventStreamException,
+        "TOO_MANY_CHECKPOINTS": EventStreamException,
     }
 )
 
