@@ -70,6 +70,10 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "SESSION_TOO_LARGE": EventStreamException,
         "CHECKPOINT_DAMAGED": EventStreamException,
         "TOO_MANY_CHECKPOINTS": EventStreamException,
+        "SLOW_CONSUMER": EventStreamException,
+        "TOO_MANY_SUBSCRIPTIONS": EventStreamException,
+        "SUBSCRIPTION_MOVED": EventStreamException,
+        "CONSUMER_REPLACED": EventStreamException,
     }
 )
 
