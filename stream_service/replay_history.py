@@ -18,6 +18,7 @@ from shared.client.back_off import BackOff
 from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents, read_answer
 from shared.errors import EventException
+from shared.events.ids import parse_event_id
 from shared.events.timestamps import format_timestamp
 from shared.filters.limits import LIST_VALUES_MAX
 from shared.filters.printer import print_filter
@@ -43,6 +44,8 @@ class Extent:
 
     first_position: int
     committed_position: int
+    # Id of the log; "" where it has no events.
+    log_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ class QueryHistory:
         request = query_service_pb2.ListEventsRequest(page_size=1)
         page = await self._retrying(lambda: self._list(request, timeout=CALL_S_MAX))
         first = page.events[0].position if page.events else page.snapshot_position + 1
-        return Extent(first, page.snapshot_position)
+        log_id = parse_event_id(page.events[0].id)[0] if page.events else ""
+        return Extent(first, page.snapshot_position, log_id)
 
     async def first_recorded_since(self, time_ns: int, within: Extent) -> int:
         """The first position recorded at or after a time; the one after the last where there is none.
@@ -155,7 +159,10 @@ class _Rest:
         if not self._token:
             wanted = self._wanted
             selection = query_service_pb2.EventSelection(
-                from_position=wanted.from_position, until_position=wanted.until_position
+                from_position=wanted.from_position,
+                until_position=wanted.until_position,
+                # A replica that is behind waits, and does not say that there is nothing.
+                min_position=wanted.until_position - 1,
             )
             selection.filters.MergeFromString(wanted.filters)
             self._asked = query_service_pb2.QueryRequest(

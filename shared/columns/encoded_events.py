@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ptars
+import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool
 
+from shared.columns.answers import AnswerEncoder
 from shared.columns.arrow import StructArray
 from shared.columns.bytes_view import value_lengths
 from shared.errors import EventStorageException
@@ -66,6 +68,32 @@ class EncodedEvents:
             self.recorded_ns[start:stop],
         )
 
+    def pick(self, rows: npt.NDArray[np.intp]) -> "EncodedEvents":
+        """The events of these rows, which grow."""
+        if len(rows) == len(self):
+            return self
+        offsets = np.concatenate(([0], self.ends))
+        values: Any = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(self), [None, pa.py_buffer(offsets.data), pa.py_buffer(self.data)]
+        )
+        picked = values.take(pa.array(rows))
+        return EncodedEvents(
+            (picked.buffers()[2] or pa.py_buffer(b"")).to_pybytes(),
+            self.positions[rows],
+            self.timestamps_ns[rows],
+            self.recorded_ns[rows],
+        )
+
+
+def encode_events(encoder: AnswerEncoder, events: pa.RecordBatch, *, payload_as_struct: bool = False) -> EncodedEvents:
+    """Recorded events (EVENT_SCHEMA) as bytes. Raises what AnswerEncoder.encode raises."""
+    timestamps, recorded = (
+        events.column(name).cast(pa.int64()).to_numpy(zero_copy_only=False) for name in ("timestamp", "recorded_at")
+    )
+    positions = events.column("position").to_numpy(zero_copy_only=False)
+    data = encoder.encode(events, payload_as_struct=payload_as_struct)
+    return EncodedEvents(data, positions, timestamps, recorded)
+
 
 def read_answer(message: bytes) -> tuple[EncodedEvents, bytes]:
     """The events of an answer of the query service, and its field 2, undecoded; b"" where it is not set.
@@ -112,9 +140,14 @@ def interleave(parts: Sequence[EncodedEvents]) -> EncodedEvents:
 
 def event_batch_field(number: int, events: EncodedEvents, *, resume_position: int) -> bytes:
     """An EventBatch as the field of this number in a message: its tag, its length and its bytes."""
+    return joined_event_batch(number, [events.data], resume_position=resume_position)
+
+
+def joined_event_batch(number: int, pieces: Sequence[bytes], *, resume_position: int, rest: bytes = b"") -> bytes:
+    """The same of several pieces of events. rest: the encoded fields of the EventBatch beside these two."""
     resume = b"\x10" + _varint(resume_position)
-    length = len(events.data) + len(resume)
-    return b"".join([_varint(number << 3 | 2), _varint(length), events.data, resume])
+    length = sum(map(len, pieces)) + len(resume) + len(rest)
+    return b"".join([_varint(number << 3 | 2), _varint(length), *pieces, resume, rest])
 
 
 def _nanoseconds(times: StructArray) -> Nanoseconds:
