@@ -100,7 +100,7 @@ class Subscriber:
 
     def beat(self) -> Beat:
         """Where it is now."""
-        cursor = self.subscription.cursor
+        cursor = self.subscription.resume_position
         head = self.ring.end - 1
         return Beat(head, cursor, max(head - cursor + 1, 0), self._lag_ns(cursor), self.under_pressure)
 

@@ -125,6 +125,12 @@ class Subscription:
         """Events in the buffer."""
         return self.waiting - self._granted
 
+    @property
+    def resume_position(self) -> int:
+        """Where to go on if the stream ended now: at what was dropped, where that has not been told."""
+        untold = next((notice.first for notice in self._notices if isinstance(notice, Dropped)), self.cursor)
+        return min(untold, self.cursor)
+
     # What the subscriber does.
 
     def next_notice(self) -> Notice | None:

@@ -73,7 +73,7 @@ class SubscriptionServicer:
                         if isinstance(message, Closing):
                             raise message.error
             except EventException as error:
-                error.metadata["resume_position"] = str(subscriber.subscription.cursor)
+                error.metadata["resume_position"] = str(subscriber.subscription.resume_position)
                 self._metrics.ended.labels(error.reason).inc()
                 raise
 

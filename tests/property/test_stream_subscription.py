@@ -19,8 +19,11 @@ STEPS = st.lists(
 )
 
 
-async def run(steps, *, policy, buffer_size, filtered, committed, start, bytes_max):
-    """Let a subscriber live through the steps, then take all. Returns the log, the first position and the reader."""
+async def run(steps, *, policy, buffer_size, filtered, committed, start, bytes_max, breaks=False):
+    """Let a subscriber live through the steps, then take all, unless the connection breaks before.
+
+    Returns the log, the first position, the reader and where to resume.
+    """
     log = MemoryLog(bytes_max=bytes_max)
     log.commit_unpublished(committed)
     first = min(start, log.end)
@@ -38,9 +41,10 @@ async def run(steps, *, policy, buffer_size, filtered, committed, start, bytes_m
             else:
                 for _ in range(count):
                     await reader.take()
-        await reader.take_all()
+        if not breaks:
+            await reader.take_all()
         await reader.close()
-    return log, first, reader
+    return log, first, reader, subscriber.subscription.resume_position
 
 
 def check(log, first, reader, *, filtered, until=None):
@@ -81,7 +85,7 @@ CASES = {
 @given(steps=STEPS, **CASES)
 def test_dropping_the_oldest_counts_what_is_lost(steps, filtered, **case):
     """DROP_OLDEST: delivered and reported dropped are together everything that matches, and nothing twice."""
-    log, first, reader = asyncio.run(run(steps, policy=Policy.DROP_OLDEST, filtered=filtered, **case))
+    log, first, reader, _ = asyncio.run(run(steps, policy=Policy.DROP_OLDEST, filtered=filtered, **case))
     check(log, first, reader, filtered=filtered)
 
 
@@ -89,7 +93,7 @@ def test_dropping_the_oldest_counts_what_is_lost(steps, filtered, **case):
 @given(steps=STEPS, **CASES)
 def test_catching_up_loses_nothing(steps, filtered, **case):
     """CATCH_UP: everything that matches is delivered, in order, once, with a buffer of one too."""
-    log, first, reader = asyncio.run(run(steps, policy=Policy.CATCH_UP, filtered=filtered, **case))
+    log, first, reader, _ = asyncio.run(run(steps, policy=Policy.CATCH_UP, filtered=filtered, **case))
     check(log, first, reader, filtered=filtered)
     assert not reader.dropped()
 
@@ -98,10 +102,18 @@ def test_catching_up_loses_nothing(steps, filtered, **case):
 @given(steps=STEPS, **CASES)
 def test_disconnecting_says_where_to_resume(steps, filtered, **case):
     """DISCONNECT: everything up to the resume position is delivered, and nothing after it."""
-    log, first, reader = asyncio.run(run(steps, policy=Policy.DISCONNECT, filtered=filtered, **case))
+    log, first, reader, _ = asyncio.run(run(steps, policy=Policy.DISCONNECT, filtered=filtered, **case))
     last = reader.told[-1]
     until = log.end
     if last.HasField("closing"):
         assert last.closing.reason == "SLOW_CONSUMER"
         until = last.closing.resume_position
     check(log, first, reader, filtered=filtered, until=until)
+
+
+@settings(max_examples=150)
+@given(steps=STEPS, policy=st.sampled_from(Policy), **CASES)
+def test_a_broken_stream_resumes_without_loss(steps, policy, filtered, **case):
+    """Wherever the connection breaks, what is before the resume position was sent or reported, all else comes after."""
+    log, first, reader, resume = asyncio.run(run(steps, policy=policy, filtered=filtered, breaks=True, **case))
+    check(log, first, reader, filtered=filtered, until=resume)

@@ -118,8 +118,14 @@ class Reader:
 
     async def take(self) -> stream_service_pb2.SubscribeResponse | None:
         """The next message; None where there is none for now. Taking it ends the sending of the one before."""
+        if self.told and self.told[-1].HasField("closing"):
+            return None
         if self._next is None:
             self._next = asyncio.ensure_future(anext(self._messages))
+        return await self._taken()
+
+    async def _taken(self) -> stream_service_pb2.SubscribeResponse | None:
+        assert self._next is not None
         for _ in range(TURNS):
             if self._next.done():
                 break
@@ -137,8 +143,8 @@ class Reader:
             pass
 
     async def close(self) -> None:
-        """Leave."""
-        if self._next is not None:
+        """Leave. What is on its way arrives."""
+        if self._next is not None and await self._taken() is None:
             self._next.cancel()
             await asyncio.wait([self._next])
         await self._messages.aclose()
