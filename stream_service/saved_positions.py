@@ -55,6 +55,7 @@ class SavedPositions:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
+        self._folder_is_durable = False
 
     def save(self, name: str, state: bytes, *, saved_at_ns: int) -> None:
         """Save a position, replacing what has its name. Durable on return.
@@ -72,6 +73,10 @@ class SavedPositions:
                     checkpoints_max=POSITIONS_MAX,
                 )
             write_whole_file(self._fs, file, _encode(name, state, saved_at_ns))
+            if not self._folder_is_durable:
+                # The first file makes the folder, which is an entry of its own.
+                self._fs.sync_directory(".")
+                self._folder_is_durable = True
 
     def load(self, name: str) -> SavedPosition:
         """The position of a name.
