@@ -111,6 +111,8 @@ class QueryHistory:
                         if events := rest.take(message):
                             attempts.succeeded()
                             yield events
+                if rest.is_cut_off:
+                    raise _cut_off()
             except RemoteError as error:
                 await attempts.failed(error)
 
@@ -149,6 +151,12 @@ class _Rest:
         self._limit = limit
         self._asked = query_service_pb2.QueryRequest()
         self._token = ""
+        self._summarised = False
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer so far lacks its end."""
+        return not self.done and not self._summarised
 
     def request(self) -> query_service_pb2.QueryRequest:
         """Ask for it: with the token of an answer that was cut short, which is for the same request, or anew."""
@@ -162,6 +170,7 @@ class _Rest:
                 selection=selection, limit=self._limit, payload_form=wanted.payload_form
             )
         self._asked.resume_token = self._token
+        self._summarised = False
         return self._asked
 
     def take(self, message: bytes) -> EncodedEvents | None:
@@ -174,6 +183,7 @@ class _Rest:
                 self._limit -= len(events)
                 self.done = self._limit <= 0
         if encoded_summary:
+            self._summarised = True
             summary = query_service_pb2.ReadSummary.FromString(encoded_summary)
             self.done = self.done or not summary.partial
             self._token = summary.resume_token
@@ -203,6 +213,12 @@ class _Attempts:
         if self._clock.monotonic_s() - self._since_s >= RETRY_S_MAX:
             raise error if reason_named(error.reason) else _unreachable(error)
         await asyncio.sleep(self._back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0))
+
+
+def _cut_off() -> RemoteError:
+    error = RemoteError("the query service ended an answer before its summary", reason="DEPENDENCY_UNAVAILABLE")
+    error.code = grpc.StatusCode.UNAVAILABLE
+    return error
 
 
 def _unreachable(error: RemoteError) -> EventException:

@@ -89,8 +89,7 @@ class ReplayServicer:
             def source(position: int) -> AsyncGenerator[EncodedEvents, None]:
                 return self._history.read(selection.following(position))
 
-            filters = request.filters.SerializeToString()
-            async with aclosing(self._run(plan, source, extent, filters, request.checkpoint_name)) as messages:
+            async with aclosing(self._run(plan, source, extent, asked.filters, request.checkpoint_name)) as messages:
                 async for message in messages:
                     yield message
 

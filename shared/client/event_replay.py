@@ -21,7 +21,7 @@ import grpc
 from eventlog.v1 import stream_service_pb2
 from eventlog.v1.stream_service_pb2_grpc import StreamServiceStub
 
-from shared.client.event_messages import event_of
+from shared.client.event_messages import event_of, filters_of
 from shared.client.options import reachable_address
 from shared.client.replay_messages import replay_request, session_request, state_message, state_of
 from shared.client.replay_options import ReplayOptions, ReplayPace
@@ -62,9 +62,8 @@ class EventReplay:
         the program is done with under this name, about once a second and at the end; an event that it is given counts
         as done when it asks for the next. Raises EventException.
         """
-        filters = filters or EventFilters()
-        request = replay_request(start_time, filters, speed, pace or ReplayPace())
-        async with aclosing(self._replay(request, filters, checkpoint_name)) as events:
+        request = replay_request(start_time, filters or EventFilters(), speed, pace or ReplayPace())
+        async with aclosing(self._replay(request, filters_of(request.filters), checkpoint_name)) as events:
             async for event in events:
                 yield event
 

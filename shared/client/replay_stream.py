@@ -46,7 +46,9 @@ class ReplayStream:
             response_deserializer=stream_service_pb2.ControlReplayResponse.FromString,
         )
         self._replay_id = ""
+        self._runs = False
         self._begun = False
+        self._complete = False
         self._failures = 0
         self._failing_since_s = 0.0
         self.paused = False
@@ -58,32 +60,37 @@ class ReplayStream:
         return self._request.speed
 
     async def change(self, *, speed: float | None = None, paused: bool | None = None) -> None:
-        """Change the speed, pause or go on. Raises RemoteError, EventStreamException where it does not run."""
-        if not self._replay_id:
-            raise EventStreamException("the replay does not run: begin to iterate over it first")
-        request = stream_service_pb2.ControlReplayRequest(replay_id=self._replay_id, speed=speed, paused=paused)
-        try:
-            await self._control(request, timeout=self._options.call_timeout_s)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        if speed is not None:
-            self._request.speed = speed
-        if paused is not None:
-            self.paused = paused
+        """Change the speed, pause or go on; at once, or as soon as a replay that broke off is taken up.
+
+        Raises RemoteError, EventStreamException where it does not run.
+        """
+        if not self._runs:
+            raise EventStreamException("the replay does not run: iterate over it, and change it meanwhile")
+        if self._replay_id:
+            request = stream_service_pb2.ControlReplayRequest(replay_id=self._replay_id, speed=speed, paused=paused)
+            try:
+                await self._control(request, timeout=self._options.call_timeout_s)
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure)
+                if error.reason != "REPLAY_NOT_FOUND" and not _is_passing(error):
+                    raise error from failure
+        self._request.speed = self._request.speed if speed is None else speed
+        self.paused = self.paused if paused is None else paused
 
     async def events(self) -> AsyncGenerator[event_pb2.Event, None]:
         """The events. Raises RemoteError."""
-        while True:
-            try:
-                async with aclosing(self._attempt()) as events:
-                    async for event in events:
-                        yield event
-            except RemoteError as error:
-                await self._failed(error)
-            else:
-                return
-            finally:
-                self._replay_id = ""
+        self._runs = True
+        try:
+            while not self._complete:
+                try:
+                    async with aclosing(self._attempt()) as events:
+                        async for event in events:
+                            yield event
+                except RemoteError as error:
+                    self._replay_id = ""
+                    await self._failed(error)
+        finally:
+            self._runs = False
 
     async def _attempt(self) -> AsyncGenerator[event_pb2.Event, None]:
         """The events until the replay is complete. Raises RemoteError where it breaks off before."""
@@ -103,6 +110,7 @@ class ReplayStream:
                     self._pass(message.heartbeat.resume_position - 1)
                 elif kind == "closing" and message.closing.reason == "COMPLETED":
                     self._pass(message.closing.resume_position - 1)
+                    self._complete = True
                     return
         finally:
             call.cancel()
@@ -152,7 +160,7 @@ class ReplayStream:
 
     async def _failed(self, error: RemoteError) -> None:
         """Wait until the next attempt; raise the error where none is to be made."""
-        if not self._begun or not (error.retryable or error.code in _RETRYABLE_CODES):
+        if not (self._begun and _is_passing(error)):
             raise error
         now_s = self._clock.monotonic_s()
         if self._failures == 0:
@@ -162,6 +170,10 @@ class ReplayStream:
             raise error
         delay_s = self._options.back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0)
         await asyncio.sleep(delay_s)
+
+
+def _is_passing(error: RemoteError) -> bool:
+    return error.retryable or error.code in _RETRYABLE_CODES
 
 
 def _broken_off(how: str) -> RemoteError:

@@ -1,6 +1,7 @@
 """Pacing as functions of time: nothing drifts, whatever the events, the batches, the speeds and the pauses."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def timeline_of(times: list[int], *, gap_max_ns: int | None = None, cuts: set[in
     """Playback times of events that come in batches which end at the cuts."""
     timeline = Timeline(gap_max_ns)
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(times)), len(times)]
-    batches = [times[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    batches = [times[start:end] for start, end in pairwise(edges)]
     return [int(each) for batch in batches for each in timeline.extend(np.array(batch, np.int64))]
 
 
@@ -114,7 +115,7 @@ def test_late_replay_keeps_its_schedule():
 
 @given(st.floats(0.5, 50_000.0), st.lists(st.floats(0.0, 0.5), min_size=1, max_size=100))
 def test_rate_limit_holds_over_every_second(limit, pauses):
-    """However often it is asked, over any second no more pass than the limit, 1 % and one; two seconds with breaks too."""
+    """However often it is asked, over any second no more pass than the limit, 1 % of it, and one."""
     clock, rate = FakeClock(), RateLimit(limit)
     passed = []
     for pause in pauses:

@@ -92,13 +92,11 @@ async def test_capped_gap_is_not_waited_for():
 async def test_error_of_history_ends_the_replay_behind_what_came_before():
     """The error is raised after what was read before it, and an Ending that names its reason and where to resume."""
     run = replay(history(batch(1, 2, 3), error=LogCorrupted("bad")))
-    given = []
-    with pytest.raises(LogCorrupted):
-        async with aclosing(run.messages()) as messages:
-            async for message in messages:
-                given.append(message)
-    assert positions_of(given) == [1, 2, 3]
-    assert given[-1] == Ending("LOG_CORRUPTED", 4)
+    async with aclosing(run.messages()) as messages:
+        assert positions_of([await anext(messages)]) == [1, 2, 3]
+        assert await anext(messages) == Ending("LOG_CORRUPTED", 4)
+        with pytest.raises(LogCorrupted):
+            await anext(messages)
 
 
 async def test_paused_replay_beats_and_goes_on():
@@ -120,6 +118,18 @@ async def test_change_of_speed_takes_effect_while_it_waits():
         assert positions_of([await anext(messages)]) == [1]
         asyncio.get_running_loop().call_soon(lambda: run.change(speed=0.0))
         assert positions_of([await anext(messages)]) == [2]
+
+
+async def test_speed_given_while_the_first_events_are_taken_counts_from_the_last_of_them():
+    """An unpaced replay that gets a speed while its first batch is taken does not go through that batch again."""
+    events, more = batch(1, 2), batch(3)
+    far = EncodedEvents(events.data, events.positions, np.array([0, 2**61]), events.recorded_ns)
+    near = EncodedEvents(more.data, more.positions, np.array([2**61 + 10_000_000]), more.recorded_ns)
+    run = replay(history(far, near))
+    async with aclosing(run.messages()) as messages:
+        assert positions_of([await anext(messages)]) == [1, 2]
+        run.change(speed=1.0)
+        assert positions_of([await anext(messages)]) == [3]
 
 
 async def test_replay_that_is_told_to_end_says_where_to_resume():
