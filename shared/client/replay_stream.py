@@ -177,6 +177,7 @@ def _is_passing(error: RemoteError) -> bool:
 
 
 def _broken_off(how: str) -> RemoteError:
-    error = RemoteError(f"the replay {how}; the connection or the stream service is gone", reason="DEPENDENCY_UNAVAILABLE")
+    message = f"the replay {how}; the connection or the stream service is gone"
+    error = RemoteError(message, reason="DEPENDENCY_UNAVAILABLE")
     error.code = grpc.StatusCode.UNAVAILABLE
     return error

@@ -8,7 +8,7 @@ import pytest
 from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.rpc.remote_error import from_rpc_error
-from tests.support.cluster import CALL_S_MAX, failure_of, refused, running, wait_until
+from tests.support.cluster import CALL_S_MAX, failure_of, metrics, refused, running, wait_until
 from tests.support.replays import (
     START_S,
     Replayed,
@@ -45,6 +45,13 @@ def shared(module_cluster, tmp_path_factory):
 @pytest.fixture
 def stub(shared):
     return shared.stub
+
+
+@pytest.fixture
+def own(shared, tmp_path):
+    """A stream service of the test's own, on the log that is shared."""
+    with streams(shared.cluster, tmp_path / "stream") as it:
+        yield it
 
 
 @pytest.fixture
@@ -99,9 +106,9 @@ def test_filters_choose_events(stub):
 
 
 def test_wrong_filter_is_told(stub):
-    """A filter that does not parse ends the replay with the reason, and where it is wrong."""
+    """A filter that does not parse is refused before anything is replayed, with the reason and where it is wrong."""
     found = replay(stub, filters=Filters(expression="payload.n << 1"))
-    assert (found.closing.reason, found.error.reason) == ("INVALID_FILTER", "INVALID_FILTER")
+    assert (found.started, found.error.reason) == (None, "INVALID_FILTER")
     assert found.error.metadata["column"]
 
 
@@ -200,6 +207,17 @@ def test_replays_at_once_do_not_disturb_each_other(stub):
         pass
     paused.cancel()
     assert [each.positions for each in found] == [list(range(1, EVENTS + 1))] * 2
+
+
+def test_replays_are_counted(shared, stub):
+    """The metrics say how many replays run, how they ended, and how many events they gave."""
+    before = metrics(shared.service)
+    replay(stub, until_position=101)
+    wait_until(lambda: metrics(shared.service)["eventlog_replay_running"] == 0, "the replay has ended")
+    after = metrics(shared.service)
+    ended = "eventlog_replay_ended_total{reason=COMPLETED}"
+    assert after[ended] - before.get(ended, 0) == 1
+    assert after["eventlog_replay_events_total"] - before["eventlog_replay_events_total"] == 100
 
 
 def test_positions_are_saved_loaded_listed_and_deleted(stub):
@@ -315,14 +333,13 @@ def test_real_data_at_ten_times_its_pace_takes_a_tenth(fresh, data_dir):
     assert any(abs(each / expected_s - 1) <= 0.01 for each in durations), f"{durations} of {expected_s} s"
 
 
-def test_killed_replay_is_resumed_without_a_loss(fresh):
+def test_killed_replay_is_resumed_without_a_loss(own):
     """After kill -9 of the stream service, what was saved is not ahead of what came, and the rest comes exactly."""
-    log_events(fresh.cluster, numbered(EVENTS))
     found = Replayed()
-    call = fresh.stub.Replay(Request(speed=1.0, checkpoint_name="killed"), timeout=CALL_S_MAX)
+    call = own.stub.Replay(Request(speed=1.0, checkpoint_name="killed"), timeout=CALL_S_MAX)
 
     def saved():
-        listed = fresh.stub.ListPositions(stream_service_pb2.ListPositionsRequest(), timeout=CALL_S_MAX)
+        listed = own.stub.ListPositions(stream_service_pb2.ListPositionsRequest(), timeout=CALL_S_MAX)
         return sum(each.state.position for each in listed.positions)
 
     def take():
@@ -334,11 +351,11 @@ def test_killed_replay_is_resumed_without_a_loss(fresh):
 
     with running(take):
         wait_until(lambda: saved() > 100, "a position is saved")
-        fresh.service.kill()
-    fresh.service.start()
+        own.service.kill()
+    own.service.start()
     position = saved()
     assert 100 < position <= found.positions[-1]
-    rest = replay(fresh.stub, start={"checkpoint": "killed"}, speed=0.0)
+    rest = replay(own.stub, start={"checkpoint": "killed"}, speed=0.0)
     assert rest.positions == list(range(position + 1, EVENTS + 1))
     assert found.positions == list(range(1, found.positions[-1] + 1))
 
@@ -362,13 +379,12 @@ def test_restart_of_the_query_service_only_delays_a_replay(fresh):
     assert (found.positions, found.closing.reason) == (list(range(1, EVENTS + 1)), "COMPLETED")
 
 
-def test_shutdown_ends_every_replay_with_a_resume_position(fresh):
+def test_shutdown_ends_every_replay_with_a_resume_position(own):
     """At SIGTERM each replay, paced or paused, ends within the grace with SERVER_DRAINING and where to resume."""
-    log_events(fresh.cluster, numbered(EVENTS))
-    calls = [fresh.stub.Replay(Request(speed=0.1), timeout=CALL_S_MAX) for _ in range(6)]
+    calls = [own.stub.Replay(Request(speed=0.1), timeout=CALL_S_MAX) for _ in range(6)]
     firsts = [next(call) for call in calls]
     for first in firsts[::2]:
-        control(fresh.stub, first.started.replay_id, paused=True)
+        control(own.stub, first.started.replay_id, paused=True)
     found = [Replayed() for _ in calls]
 
     def take(each, call, first):
@@ -383,7 +399,7 @@ def test_shutdown_ends_every_replay_with_a_resume_position(fresh):
     for thread in threads:
         thread.start()
     began_s = monotonic()
-    assert fresh.service.terminate() == 0
+    assert own.service.terminate() == 0
     for thread in threads:
         thread.join(CALL_S_MAX)
     assert monotonic() - began_s < 10.0
