@@ -17,7 +17,7 @@ from eventlog.v1 import event_pb2, query_service_pb2
 from shared.client.back_off import BackOff
 from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents, read_answer
-from shared.errors import EventException
+from shared.errors import EventException, LogCorrupted
 from shared.events.timestamps import format_timestamp
 from shared.filters.limits import LIST_VALUES_MAX
 from shared.filters.printer import print_filter
@@ -78,10 +78,14 @@ class QueryHistory:
         )
 
     async def extent(self) -> Extent:
-        """What there is now. Raises EventException."""
-        request = query_service_pb2.ListEventsRequest(page_size=1)
-        page = await self._retrying(lambda: self._list(request, timeout=CALL_S_MAX))
-        first = page.events[0].position if page.events else page.snapshot_position + 1
+        """What there is now. A damaged event counts as kept. Raises EventException."""
+        try:
+            page = await self._page()
+            first = page.events[0].position if page.events else page.snapshot_position + 1
+        except LogCorrupted as error:
+            # The first event cannot be read; whoever begins behind it must be able to.
+            first = int(error.metadata["first_position"])
+            page = await self._page(until_position=first)
         return Extent(first, page.snapshot_position)
 
     async def first_recorded_since(self, time_ns: int, within: Extent) -> int:
@@ -115,6 +119,12 @@ class QueryHistory:
                     raise _cut_off()
             except RemoteError as error:
                 await attempts.failed(error)
+
+    async def _page(self, *, until_position: int = 0) -> query_service_pb2.ListEventsResponse:
+        """The first event, and what is committed."""
+        selection = query_service_pb2.EventSelection(until_position=until_position)
+        request = query_service_pb2.ListEventsRequest(selection=selection, page_size=1)
+        return await self._retrying(lambda: self._list(request, timeout=CALL_S_MAX))
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         attempts = self._attempts()

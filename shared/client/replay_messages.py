@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from shared.client.event_messages import filters_message, filters_of, timestamp_message
 from shared.client.replay_options import ReplayPace
+from shared.errors import EventStreamException
 from shared.events import EventFilters, ReplayState
 from shared.events.timestamps import to_datetime
 
@@ -34,7 +35,9 @@ def replay_request(
 def session_request(
     session_id: str, *, include_related: bool, speed: float, pace: ReplayPace
 ) -> stream_service_pb2.ReplaySessionRequest:
-    """The request for a replay of a session."""
+    """The request for a replay of a session. Raises EventStreamException for a pace that a session cannot have."""
+    if pace.events_per_second_max is not None or pace.until_time is not None:
+        raise EventStreamException("a session has no events_per_second_max and no until_time: leave them out")
     return stream_service_pb2.ReplaySessionRequest(
         session_id=session_id,
         include_related=include_related,

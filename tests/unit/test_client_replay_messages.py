@@ -3,11 +3,13 @@
 import datetime as dt
 import re
 
+import pytest
 from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.client.event_messages import event_of, filters_message, filters_of
 from shared.client.replay_messages import replay_request, session_request, state_message, state_of
 from shared.client.replay_options import ReplayPace
+from shared.errors import EventStreamException
 from shared.events import EventFilters, EventMetadata, RecordedEvent, ReplayState
 
 START = dt.datetime(2024, 1, 20, 10, 30, tzinfo=dt.UTC)
@@ -80,5 +82,14 @@ def test_pace_is_asked_for():
     assert (request.gap_max.ToTimedelta(), request.events_per_second_max) == (pace.gap_max, 10.0)
     assert (request.until_position, request.until_time.ToDatetime(dt.UTC), request.speed) == (9, START, 3.0)
     assert not replay_request(None, EventFilters(), 1.0, ReplayPace()).HasField("gap_max")
-    session = session_request("s", include_related=False, speed=0.0, pace=pace)
-    assert (session.session_id, session.include_related, session.until_position) == ("s", False, 9)
+
+
+def test_session_has_no_limits_that_it_cannot_keep():
+    """A session's pace is asked for; a limit that it does not have is refused, not forgotten."""
+    pace = ReplayPace(gap_max=dt.timedelta(seconds=2), until_position=9, by_recorded_at=True)
+    request = session_request("s", include_related=False, speed=0.0, pace=pace)
+    assert (request.session_id, request.include_related, request.until_position) == ("s", False, 9)
+    assert (request.gap_max.seconds, request.clock) == (2, stream_service_pb2.REPLAY_CLOCK_RECORDED_AT)
+    for wrong in (ReplayPace(events_per_second_max=1.0), ReplayPace(until_time=START)):
+        with pytest.raises(EventStreamException):
+            session_request("s", include_related=False, speed=0.0, pace=wrong)

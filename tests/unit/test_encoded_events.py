@@ -7,24 +7,10 @@ from hypothesis import strategies as st
 
 from shared.columns.encoded_events import event_batch_field, interleave, read_answer
 from shared.errors import EventStorageException
+from tests.support.encoded import answer
 
 # Sizes on both sides of where a length takes a byte more.
 SIZES = st.sampled_from([0, 1, 60, 100, 200, 16_000, 17_000])
-
-
-def answer(positions, sizes=(), *, summary=False):
-    """An answer of the query service with events of these positions."""
-    message = query_service_pb2.QueryResponse()
-    for row, position in enumerate(positions):
-        size = sizes[row % len(sizes)] if sizes else 5
-        event = message.events.add(id=f"evt_{position}", position=position, type="t", payload_json='"' + "x" * size)
-        if position % 3:
-            event.correlation_id = f"chain-{position % 3}"
-        event.timestamp.FromNanoseconds(position * 1_500_000_001 - 10**9)
-        event.recorded_at.FromNanoseconds(position * 10**9)
-    if summary:
-        message.summary.matched_events = len(positions)
-    return message
 
 
 def events_in(data):

@@ -7,13 +7,13 @@ from eventlog.v1 import query_service_pb2
 
 from shared.client.back_off import BackOff
 from shared.clock import SystemClock
-from shared.errors import EventException, EventFilterException
+from shared.errors import EventException, EventFilterException, LogCorrupted
 from shared.rpc.channel import connect
 from shared.rpc.server import Server
 from shared.telemetry.metrics import Metrics
 from stream_service import replay_history
 from stream_service.replay_history import Extent, QueryHistory, Selection
-from tests.unit.test_encoded_events import answer
+from tests.support.encoded import answer
 
 BACK_OFF = BackOff(first_s=0.001, max_s=0.002)
 WANTED = Selection(from_position=1, until_position=100)
@@ -130,6 +130,14 @@ async def test_extent_is_that_of_the_log():
     async with history_of(queries) as history:
         assert await history.extent() == Extent(4, 9)
         assert await history.extent() == Extent(1, 0)
+
+
+async def test_damage_at_the_beginning_is_part_of_the_log():
+    """Where the first event is damaged, the log begins with it: what lies behind can still be replayed."""
+    damaged = LogCorrupted("damaged", first_position=3, last_position=5)
+    queries = ScriptedQueries(damaged, query_service_pb2.ListEventsResponse(snapshot_position=9))
+    async with history_of(queries) as history:
+        assert await history.extent() == Extent(3, 9)
 
 
 async def test_nothing_is_asked_for_an_empty_selection():

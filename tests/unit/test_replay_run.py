@@ -7,19 +7,15 @@ import numpy as np
 import pytest
 
 from shared.clock import SystemClock
-from shared.columns.encoded_events import EncodedEvents, read_answer
+from shared.columns.encoded_events import EncodedEvents
 from shared.errors import EventException, LogCorrupted
 from stream_service import read_ahead
 from stream_service.read_ahead import ReadAhead
 from stream_service.replay_checkpoint import ReplayCheckpoint
 from stream_service.replay_run import Beat, Delivery, Ending, Progress, ReplayPlan, ReplayRun
-from tests.unit.test_encoded_events import answer
+from tests.support.encoded import batch
 
 SECOND = 1_000_000_000
-
-
-def batch(*positions: int) -> EncodedEvents:
-    return read_answer(answer(positions).SerializeToString())[0]
 
 
 def history(*batches, error=None):

@@ -30,9 +30,10 @@ def test_any_name_is_found_again_and_listed_in_order(saved):
     for number, (name, state) in enumerate(saved.items()):
         assert positions.load(name) == saved_positions.SavedPosition(name, state, number)
     listed, after = [], ""
-    while page := positions.page(after=after, count=3):
-        listed += [each.name for each in page]
+    while not (page := positions.page(after=after, count=3)).is_last:
+        listed += [each.name for each in page.positions]
         after = listed[-1]
+    listed += [each.name for each in page.positions]
     assert listed == sorted(saved, key=str.encode)
 
 
@@ -43,7 +44,7 @@ def test_longest_names_are_files_of_a_real_directory(tmp_path):
         positions.save(name, b"state", saved_at_ns=7)
         assert SavedPositions(LocalFileSystem(tmp_path / "checkpoints")).load(name).state == b"state"
     positions.delete("é" * 64)
-    assert [each.name for each in positions.page(after="", count=9)] == ["../../etc/\0passwd", "a" * 128]
+    assert [each.name for each in positions.page(after="", count=9).positions] == ["../../etc/\0passwd", "a" * 128]
 
 
 def test_saving_again_replaces():
@@ -72,9 +73,9 @@ def test_every_damaged_byte_is_noticed():
         for damaged in (intact[:at], intact[:at] + bytes([intact[at] ^ 0x40]) + intact[at + 1 :]):
             fs.put(file, damaged)
             assert reason_of(lambda: positions.load("name")) == "CHECKPOINT_DAMAGED"
-            assert [(each.name, each.state) for each in positions.page(after="", count=9)] == [("name", None)]
+            assert [(each.name, each.state) for each in positions.page(after="", count=9).positions] == [("name", None)]
     positions.delete("name")
-    assert positions.page(after="", count=9) == []
+    assert positions.page(after="", count=9).positions == []
 
 
 def test_number_of_positions_is_bounded(monkeypatch):
@@ -89,6 +90,18 @@ def test_number_of_positions_is_bounded(monkeypatch):
     positions.save("d", b"", saved_at_ns=1)
 
 
+def test_pages_are_bounded_in_bytes(monkeypatch):
+    """Large states make short pages, of at least one position each; none is left out."""
+    monkeypatch.setattr(saved_positions, "PAGE_BYTES_MAX", 100)
+    positions = SavedPositions(MemoryFileSystem())
+    for name in "abcde":
+        positions.save(name, bytes(60), saved_at_ns=1)
+    first = positions.page(after="", count=9)
+    assert ([each.name for each in first.positions], first.is_last) == (["a", "b"], False)
+    last = positions.page(after="d", count=9)
+    assert ([each.name for each in last.positions], last.is_last) == (["e"], True)
+
+
 def test_files_of_others_are_left_alone():
     """What else lies in the folder is neither listed nor counted."""
     fs = MemoryFileSystem()
@@ -96,7 +109,7 @@ def test_files_of_others_are_left_alone():
     for name in ("positions/README.position", "positions/00.position.tmp", "positions/c5.txt", "positions/zz.position"):
         fs.put(name, b"")
     positions.save("a", b"", saved_at_ns=1)
-    assert [each.name for each in positions.page(after="", count=9)] == ["a"]
+    assert [each.name for each in positions.page(after="", count=9).positions] == ["a"]
 
 
 def test_failing_disk_loses_nothing_that_was_saved():

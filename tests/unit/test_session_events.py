@@ -9,7 +9,7 @@ from shared.errors import EventStreamException
 from stream_service import session_events
 from stream_service.replay_history import Extent, Selection, chains_filter
 from stream_service.session_events import SessionEvents, read_together
-from tests.unit.test_replay_run import batch
+from tests.support.encoded import batch
 
 
 class MemoryHistory:
@@ -71,6 +71,15 @@ async def test_known_session_is_only_brought_up_to_date():
     first = await selections(sessions, committed=4)
     assert await selections(sessions, committed=7) == first
     assert history.asked == [(1, 5), (5, 8)]
+
+
+async def test_known_session_is_not_asked_for_what_retention_removed():
+    """Where the log begins behind what is known of a session by now, its update begins there."""
+    history = SessionHistory()
+    sessions = SessionEvents(history, cache_size=2)
+    await selections(sessions, committed=4)
+    await sessions.selections("s", WITHIN, Extent(9, 12), include_related=True)
+    assert history.asked == [(1, 5), (9, 13)]
 
 
 async def test_sessions_beyond_the_cache_are_forgotten():
