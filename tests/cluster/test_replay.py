@@ -307,6 +307,18 @@ def test_session_is_replayed_with_what_is_related(fresh):
     assert replay_session(stub, "").error.reason == "INVALID_FIELD"
 
 
+def test_session_of_thousands_of_chains(fresh):
+    """2,500 correlation ids are followed, in order; 10,001 are refused, with what to do instead."""
+    session = {"session_id": "large"}
+    chains = [event_pb2.NewEvent(type="t", correlation_id=f"chain-{n}", metadata=session) for n in range(10_001)]
+    related = [event_pb2.NewEvent(type="t", correlation_id=f"chain-{n}") for n in range(2_500)]
+    log_events(fresh.cluster, chains[:2_500] + related)
+    assert replay_session(fresh.stub, "large").positions == list(range(1, 5_001))
+    log_events(fresh.cluster, chains[2_500:])
+    assert replay_session(fresh.stub, "large").error.reason == "SESSION_TOO_LARGE"
+    assert len(replay_session(fresh.stub, "large", include_related=False).events) == 10_001
+
+
 def test_empty_log_is_a_complete_replay(fresh):
     """Before the first event is logged, every replay is complete and empty."""
     for fields in ({}, {"start": {"time": {"seconds": START_S}}}, {"start": {"position": 5}}, {"clock": RECORDED_AT}):
@@ -409,12 +421,14 @@ def test_shutdown_ends_every_replay_with_a_resume_position(own):
 
 
 def test_stalled_consumer_loses_nothing(fresh):
-    """A consumer that stops reading for a while holds up only itself, and then gets the rest."""
+    """A consumer that stops reading holds up only itself, and holds nothing in query; then it gets the rest."""
     log_events(fresh.cluster, numbered(20_000, payload_json='{"x":"' + "y" * 1000 + '"}'))
     stalled = fresh.stub.Replay(Request(speed=0.0), timeout=CALL_S_MAX)
     found = Replayed()
     found.take(next(stalled))
     assert len(replay(fresh.stub).events) == 20_000
+    reading = "eventlog_rpc_in_flight{method=Query,service=eventlog.v1.QueryService}"
+    wait_until(lambda: not metrics(fresh.cluster.query)[reading], "the stalled replay holds nothing in query")
     for message in stalled:
         found.take(message)
     assert found.positions == list(range(1, 20_001))
