@@ -66,6 +66,14 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "ANALYSIS_NOT_FOUND": EventAnalysisException,
         "DEPENDENCY_UNAVAILABLE": EventException,
         "LOG_UNAVAILABLE": StorageUnavailable,
+        "FILTER_TOO_LONG": EventFilterException,
+        "FILTER_TOO_DEEP": EventFilterException,
+        "FILTER_TOO_MANY_COMPARISONS": EventFilterException,
+        "FILTER_LIST_TOO_LONG": EventFilterException,
+        "FILTER_PATTERN_TOO_LONG": EventFilterException,
+        "FILTER_REGEX_TOO_LARGE": EventFilterException,
+        "FILTER_PATH_TOO_LONG": EventFilterException,
+        "FILTER_LITERAL_OUT_OF_RANGE": EventFilterException,
     }
 )
 
