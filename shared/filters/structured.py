@@ -1,7 +1,8 @@
 """The structured form of a filter: EventFilters, built of parameters, and as a tree. Pure.
 
 All parts must hold; within a part any value may hold; the time range is half-open. Errors are
-EventFilterException, reason INVALID_FILTER; their metadata names the part, for the expression the place.
+EventFilterException, reason INVALID_FILTER or that of a limit; their metadata names the part, for the
+expression the place.
 """
 
 import datetime as dt
