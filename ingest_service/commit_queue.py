@@ -195,7 +195,7 @@ class CommitQueue:
                 if part.frame is not None:
                     self._frames.append(part.frame)
                     released -= part.frame.cost
-                    self._last_position = part.frame.encoded.header.positions.last
+                    self._last_position = part.frame.positions.last
                     outcomes += [(request, ack) for request, ack in part.frame.waiting if not request.durable]
             self._buffered_bytes -= released
             self._prepared += len(group)
@@ -236,7 +236,7 @@ class CommitQueue:
         with self._lock:
             assert self._frames[0] is frame
             self._frames.popleft()
-            self._committed = frame.encoded.header.positions.last
+            self._committed = frame.positions.last
             self._buffered_bytes -= frame.cost
             outcomes: list[Outcome] = [(request, ack) for request, ack in frame.waiting if request.durable]
             if self._repeats:

@@ -1,7 +1,7 @@
 """From a group of waiting requests to one frame: who is in it, at which positions.
 
 Invariants: positions are given in the order in which requests came, without a gap, and only to a
-frame that was encoded; a request is in one frame, whole, or in none; what one request does wrong
+frame that was serialized; a request is in one frame, whole, or in none; what one request does wrong
 changes nothing for the others.
 
 Not safe for several threads; the preparing thread owns it.
@@ -17,7 +17,7 @@ from ingest_service.pending import Acknowledgement, Outcome, PendingFrame, Pendi
 from ingest_service.request_memory import RequestMemory
 from shared.clock import Clock
 from shared.errors import EventException, EventStorageException, EventValidationException
-from shared.log.frame import Frame, RequestMark, encode_frame
+from shared.log.frame import Frame, RequestMark, serialize_frame
 from shared.log.recovery import RememberedRequest
 from shared.log.types import Nanoseconds, Position, PositionRange
 
@@ -80,7 +80,7 @@ class FrameBuilder:
                 if request.stream is not None:
                     placement.streams.add(id(request.stream))
         if placement.waiting:
-            placement.built.frame = self._encode(placement)
+            placement.built.frame = self._frame(placement)
             self._recorded_at = recorded_at
             self.last_position = Position(placement.next_position - 1)
             self._memory.remember(placement.named.values())
@@ -118,13 +118,13 @@ class FrameBuilder:
         placement.next_position = Position(positions.last + 1)
         placement.waiting.append((request, Acknowledgement(positions, placement.recorded_at, request.durable)))
 
-    def _encode(self, placement: _Placement) -> PendingFrame:
+    def _frame(self, placement: _Placement) -> PendingFrame:
         events = placement.proposed.events
         if placement.row != events.num_rows:
             events = _select(events, placement.rows)
         first = Position(self.last_position + 1)
-        encoded = encode_frame(Frame(first, placement.recorded_at, events, tuple(placement.marks)))
-        return PendingFrame(encoded, sum(request.cost for request, _ in placement.waiting), placement.waiting)
+        serialized = serialize_frame(Frame(first, placement.recorded_at, events, tuple(placement.marks)))
+        return PendingFrame(serialized, sum(request.cost for request, _ in placement.waiting), placement.waiting)
 
 
 def _select(events: pa.RecordBatch, rows: list[tuple[int, int]]) -> pa.RecordBatch:

@@ -171,7 +171,8 @@ class GroupCommit:
     def _append(self, frame: PendingFrame) -> bool:
         started_s = self._clock.monotonic_s()
         try:
-            self._writer.append(frame.encoded)
+            encoded = frame.encoded()
+            self._writer.append(encoded)
         except StorageUnavailable as error:
             self._note_failure(error)
             return False
@@ -183,8 +184,8 @@ class GroupCommit:
         # First: those who wait are answered, and the frame is not appended again whatever comes.
         self._finish(frame)
         self._metrics.observe_commit(
-            events=frame.encoded.header.count,
-            written_bytes=frame.encoded.header.length,
+            events=encoded.header.count,
+            written_bytes=encoded.header.length,
             batches=[acknowledgement.positions.count for _, acknowledgement in frame.waiting],
             commit_s=commit_s,
             sync_s=self._writer.last_sync_s,
@@ -199,8 +200,8 @@ class GroupCommit:
     def _finish(self, frame: PendingFrame) -> None:
         outcomes, had_failed = self._queue.finish(frame)
         if self._on_committed is not None:
-            self._on_committed(frame.encoded)
-        committed = frame.encoded.header.positions.last
+            self._on_committed(frame.encoded())
+        committed = frame.positions.last
         if had_failed:
             _log.warning("storage works again", extra={"committed_position": committed})
         self._metrics.buffered_bytes.set(self._queue.status().buffered_bytes)

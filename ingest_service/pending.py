@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.columns.wire import RequestHead
 from shared.errors import EventException
-from shared.log.frame import EncodedFrame
+from shared.log.frame import EncodedFrame, SerializedFrame, compress_frame
 from shared.log.types import Nanoseconds, PositionRange
 
 
@@ -47,9 +47,21 @@ class PendingRequest:
 class PendingFrame:
     """A frame that waits to be synced, and the answers that wait for it."""
 
-    encoded: EncodedFrame
+    serialized: SerializedFrame
     cost: int
     waiting: list[tuple[PendingRequest, Acknowledgement]] = field(default_factory=list)
+    _encoded: EncodedFrame | None = None
+
+    @property
+    def positions(self) -> PositionRange:
+        """The positions in the frame."""
+        return self.serialized.positions
+
+    def encoded(self) -> EncodedFrame:
+        """The frame ready to be written: compressed when it is first asked for, kept for retries."""
+        if self._encoded is None:
+            self._encoded = compress_frame(self.serialized)
+        return self._encoded
 
 
 Outcome = tuple[PendingRequest, Acknowledgement | EventException]

@@ -100,7 +100,12 @@ class QueryServicer:
             def step():
                 b = next(it, None)
                 return None if b is None else (b.num_rows, encoder.encode(b, payload_as_struct=_as_struct(request.payload_form)))
-            got = await self._read(step)
+            task = asyncio.ensure_future(self._read(step))
+            try:
+                got = await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                raise
             if got is None:
                 break
             n += got[0]

@@ -10,8 +10,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     At most 12 known words are listed, in their order.
     """
     words = list(dict.fromkeys(known))
-    near = get_close_matches(word[:200].lower(), words, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {near[0]}?"
+    if near := nearest(word, words):
+        return f"; did you mean {near}?"
     listed = ", ".join(words[:12]) + (", …" if len(words) > 12 else "")
     return f"; known are {listed}" if listed else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is nearest to another; empty where none is near."""
+    near = get_close_matches(word[:200].lower(), list(known), n=1, cutoff=0.6)
+    return near[0] if near else ""

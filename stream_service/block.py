@@ -1,24 +1,35 @@
 """A stretch of committed events as everyone needs them: columns for filters, bytes for messages.
 
-Invariant: each event's bytes are made once in each form, whoever takes them.
+Invariant: each event's bytes are made once in each form, whoever takes them. What filters read of payloads is kept
+only as long as several look at the block in turn: it is many times as large as the events.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from shared.columns.encoded_events import EncodedEvents
+from shared.filters.event_batch import EventBatch
 from shared.log.types import Nanoseconds, Position
 
 # Rows of a block that match a filter; None for all of them.
 Rows = npt.NDArray[np.intp] | None
 
-# Makes the bytes of events (EVENT_SCHEMA), with payloads as text or, where true, as structures.
-Encode = Callable[[pa.RecordBatch, bool], EncodedEvents]
+
+class Forms(Protocol):
+    """The forms of one log's events (EVENT_SCHEMA)."""
+
+    def encode(self, events: pa.RecordBatch, *, payload_as_struct: bool) -> EncodedEvents:
+        """Their bytes. Raises EventValidationException where a payload cannot be a structure."""
+
+    def columns(self, events: pa.RecordBatch) -> EventBatch:
+        """What filters look at."""
 
 
 @dataclass(eq=False)
@@ -29,19 +40,35 @@ class Block:
     until: Position
     # EVENT_SCHEMA, in the order of positions.
     events: pa.RecordBatch
-    encode: Encode
+    forms: Forms
     # When the service took them, in monotonic seconds; None for those that were read from history.
     received_s: float | None = None
     # By the key of the filter, as matchers leave them here.
     matches: dict[bytes, Rows] = field(default_factory=dict)
+    _columns: EventBatch | None = None
     _encoded: dict[bool, EncodedEvents] = field(default_factory=dict)
 
     def encoded(self, *, payload_as_struct: bool = False) -> EncodedEvents:
         """The bytes of all its events. Raises EventValidationException where a payload cannot be a structure."""
         found = self._encoded.get(payload_as_struct)
         if found is None:
-            found = self._encoded[payload_as_struct] = self.encode(self.events, payload_as_struct)
+            found = self._encoded[payload_as_struct] = self.forms.encode(
+                self.events, payload_as_struct=payload_as_struct
+            )
         return found
+
+    @contextmanager
+    def columns_kept(self) -> Iterator[None]:
+        """Have all filters that look at the block inside share what they read."""
+        self._columns = self.forms.columns(self.events)
+        try:
+            yield
+        finally:
+            self._columns = None
+
+    def columns(self) -> EventBatch:
+        """What filters look at."""
+        return self._columns or self.forms.columns(self.events)
 
     @cached_property
     def size(self) -> int:

@@ -15,7 +15,6 @@ from shared.telemetry.metrics import Metrics
 from stream_service import subscription_wire
 from stream_service.feed import Feed
 from stream_service.hub import Hub
-from stream_service.live_filters import filter_compiler
 from stream_service.log_source import LogCodec, QueryLog
 from stream_service.matcher import Matchers
 from stream_service.message_builder import MessageBuilder
@@ -46,7 +45,7 @@ async def run(config: EventConfig) -> None:
         stream_metrics = StreamMetrics(metrics, clock)
         feed = Feed(hub, QueryLog(history, codec), clock, LogCodec(codec), stream_metrics)
         subscriptions = SubscriptionServicer(
-            hub, feed, history, Matchers(filter_compiler(clock)), clock, stream_metrics, _limits(config)
+            hub, feed, history, Matchers(clock), clock, stream_metrics, _limits(config)
         )
         server = _server(config, metrics, clock)
         server.add_service(

@@ -26,7 +26,7 @@ from shared.clock import Clock
 from shared.errors import EventException, EventValidationException, FieldViolation
 from shared.log.frame import FrameDamaged, FrameHeader, decode_header
 from shared.log.types import Position
-from stream_service.block import Block, Encode
+from stream_service.block import Block, Forms
 from stream_service.hub import Hub
 from stream_service.stream_metrics import StreamMetrics
 
@@ -72,8 +72,8 @@ class EventCodec(Protocol):
     def decode(self, frame: bytes) -> pa.RecordBatch:
         """The events of a frame, with their positions (EVENT_SCHEMA). Raises FrameDamaged."""
 
-    def encoder(self, log_id: str) -> Encode:
-        """What makes the bytes of a log's events."""
+    def forms(self, log_id: str) -> Forms:
+        """The forms of a log's events."""
 
 
 class Feed:
@@ -85,7 +85,7 @@ class Feed:
         self._clock = clock
         self._codec = codec
         self._metrics = metrics
-        self._encode: Encode | None = None
+        self._forms: Forms | None = None
         self._log_id = ""
         self._incoming: deque[_Received] = deque()
         self._incoming_bytes = 0
@@ -151,7 +151,7 @@ class Feed:
                 reason="INVALID_FIELD",
             )
         self._log_id = log_id
-        self._encode = self._encode or self._codec.encoder(log_id)
+        self._forms = self._forms or self._codec.forms(log_id)
 
     def _begin(self, first: Position) -> None:
         self._next = self.end = first
@@ -244,12 +244,12 @@ class Feed:
 
     def _cut(self, events: pa.RecordBatch, first: Position, *, received_s: float | None = None) -> list[Block]:
         """Consecutive events as blocks, their bytes made."""
-        assert self._encode is not None
+        assert self._forms is not None
         blocks = []
         for start in range(0, events.num_rows, BLOCK_EVENTS_MAX):
             part = events.slice(start, BLOCK_EVENTS_MAX)
             until = Position(int(part.column("position")[-1].as_py()) + 1)
-            block = Block(first, until, part, self._encode, received_s)
+            block = Block(first, until, part, self._forms, received_s)
             block.encoded()
             blocks.append(block)
             first = until
@@ -258,7 +258,7 @@ class Feed:
     async def _fill_gap(self) -> None:
         """Read from history what is missing before those ahead, or before the end."""
         until = self._ahead[0].header.first_position if self._ahead else self.end
-        if not self._hub.members or self._encode is None or until - self._next > GAP_EVENTS_MAX:
+        if not self._hub.members or self._forms is None or until - self._next > GAP_EVENTS_MAX:
             self._go_on_at(until)
             return
         self._filling = True

@@ -13,7 +13,6 @@ from shared.errors import EventException, EventStreamException
 from shared.log.types import Position
 from shared.rpc.drain import draining_error
 from stream_service.block import Block
-from stream_service.matcher import Matcher
 from stream_service.message_builder import MessageBuilder
 from stream_service.ring import Ring
 from stream_service.subscriber import Subscriber
@@ -95,12 +94,13 @@ class Hub:
             if subscriber.subscription.cursor < first:
                 self._evict(subscriber, first)
         self.ring.append(block)
-        counts: dict[Matcher, int] = {}
+        with block.columns_kept():
+            counts = {
+                matcher: matcher.count(self.ring, block.first, block.until)
+                for matcher in {subscriber.matcher for subscriber in self._live}
+            }
         for subscriber in self._live:
-            matcher = subscriber.matcher
-            if matcher not in counts:
-                counts[matcher] = matcher.count(self.ring, block.first, block.until)
-            self._publish(subscriber, counts[matcher])
+            self._publish(subscriber, counts[subscriber.matcher])
         self._changed()
 
     def restart(self, end: Position) -> None:

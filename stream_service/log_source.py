@@ -9,10 +9,11 @@ from shared.columns.answers import AnswerEncoder
 from shared.columns.decoded_events import decode_events
 from shared.columns.encoded_events import EncodedEvents, encode_events
 from shared.columns.wire import WireCodec
+from shared.filters.event_batch import EventBatch
 from shared.log.frame import decode_frame
 from shared.log.frame_index import frame_events
 from shared.log.types import Position
-from stream_service.block import Encode
+from stream_service.block import Forms
 from stream_service.replay_history import QueryHistory, Selection
 
 
@@ -26,14 +27,25 @@ class LogCodec:
         """The events of a frame, with their positions (EVENT_SCHEMA). Raises FrameDamaged."""
         return frame_events(decode_frame(frame))
 
-    def encoder(self, log_id: str) -> Encode:
-        """What makes the bytes of a log's events."""
-        encoder = AnswerEncoder(self._codec, log_id)
+    def forms(self, log_id: str) -> Forms:
+        """The forms of a log's events."""
+        return LogForms(self._codec, log_id)
 
-        def encode(events: pa.RecordBatch, payload_as_struct: bool) -> EncodedEvents:  # noqa: FBT001 — of the seam
-            return encode_events(encoder, events, payload_as_struct=payload_as_struct)
 
-        return encode
+class LogForms:
+    """The forms of one log's events. Several threads may use it."""
+
+    def __init__(self, codec: WireCodec, log_id: str) -> None:
+        self._encoder = AnswerEncoder(codec, log_id)
+        self._log_id = log_id
+
+    def encode(self, events: pa.RecordBatch, *, payload_as_struct: bool) -> EncodedEvents:
+        """Their bytes. See Forms."""
+        return encode_events(self._encoder, events, payload_as_struct=payload_as_struct)
+
+    def columns(self, events: pa.RecordBatch) -> EventBatch:
+        """What filters look at."""
+        return EventBatch(events, log_id=self._log_id)
 
 
 class QueryLog:

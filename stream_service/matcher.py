@@ -3,36 +3,32 @@
 Invariant: all subscribers with one filter share one Matcher, and its answer for a block.
 """
 
-from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
+from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents
+from shared.filters.batch_filter import BatchFilter
+from shared.filters.tree import Everything, Tree
 from stream_service.block import Block, Rows
 from stream_service.ring import Ring
-
-# Says of each event (EVENT_SCHEMA) whether it matches.
-Mask = Callable[[pa.RecordBatch], npt.NDArray[np.bool_]]
-# Compiles an encoded EventFilters; None where everything matches. Raises EventFilterException.
-Compile = Callable[[bytes], Mask | None]
 
 
 class Matcher:
     """One filter. `key` is its encoded EventFilters."""
 
-    def __init__(self, key: bytes, mask: Mask | None) -> None:
+    def __init__(self, key: bytes, tree: Tree, clock: Clock) -> None:
         self.key = key
-        self._mask = mask
+        self._clock = clock
+        self._filter = None if isinstance(tree, Everything) else BatchFilter(tree)
 
     def rows(self, block: Block) -> Rows:
         """The rows that match; None for all of them."""
-        if self._mask is None:
+        if self._filter is None:
             return None
         if self.key not in block.matches:
-            rows = np.flatnonzero(self._mask(block.events))
+            rows = np.flatnonzero(self._filter.mask(block.columns(), now_ns=self._clock.now_ns()))
             block.matches[self.key] = None if len(rows) == block.events.num_rows else rows
         return block.matches[self.key]
 
@@ -76,16 +72,13 @@ class Matcher:
 class Matchers:
     """The matchers in use."""
 
-    def __init__(self, compile_filter: Compile) -> None:
-        self._compile = compile_filter
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._matchers: WeakValueDictionary[bytes, Matcher] = WeakValueDictionary()
 
-    def of(self, filters: bytes) -> Matcher:
-        """The matcher of an encoded EventFilters. Raises EventFilterException."""
-        matcher = self._matchers.get(filters)
+    def of(self, key: bytes, tree: Tree) -> Matcher:
+        """The matcher of a filter, by its encoded EventFilters."""
+        matcher = self._matchers.get(key)
         if matcher is None:
-            matcher = self._matchers[filters] = Matcher(filters, self._compile(filters))
+            matcher = self._matchers[key] = Matcher(key, tree, self._clock)
         return matcher
-
-    def __iter__(self) -> Iterator[Matcher]:
-        return iter(self._matchers.values())

@@ -78,8 +78,10 @@ class Playback:
             return 0
         if self.speed == UNPACED:
             return len(playback)
-        reached = min(self._reached_ns(now_s + TOGETHER_S), 2**64 - 1)
-        return int(np.searchsorted(playback, np.uint64(max(reached, 0)), side="right")) if reached >= 0 else 0
+        reached_ns = self._reached_ns(now_s + TOGETHER_S)
+        if reached_ns < 0:
+            return 0
+        return int(np.searchsorted(playback, np.uint64(min(reached_ns, 2**64 - 1)), side="right"))
 
     def restart(self, now_s: float) -> None:
         """Let playback time 0 be now."""

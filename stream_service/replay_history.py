@@ -17,7 +17,7 @@ from eventlog.v1 import event_pb2, query_service_pb2
 from shared.client.back_off import BackOff
 from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents, read_answer
-from shared.errors import EventException
+from shared.errors import EventException, LogCorrupted
 from shared.events.ids import parse_event_id
 from shared.events.timestamps import format_timestamp
 from shared.filters.limits import LIST_VALUES_MAX
@@ -81,10 +81,14 @@ class QueryHistory:
         )
 
     async def extent(self) -> Extent:
-        """What there is now. Raises EventException."""
-        request = query_service_pb2.ListEventsRequest(page_size=1)
-        page = await self._retrying(lambda: self._list(request, timeout=CALL_S_MAX))
-        first = page.events[0].position if page.events else page.snapshot_position + 1
+        """What there is now. A damaged event counts as kept. Raises EventException."""
+        try:
+            page = await self._page()
+            first = page.events[0].position if page.events else page.snapshot_position + 1
+        except LogCorrupted as error:
+            # The first event cannot be read; whoever begins behind it must be able to.
+            first = int(error.metadata["first_position"])
+            page = await self._page(until_position=first)
         log_id = parse_event_id(page.events[0].id)[0] if page.events else ""
         return Extent(first, page.snapshot_position, log_id)
 
@@ -115,8 +119,16 @@ class QueryHistory:
                         if events := rest.take(message):
                             attempts.succeeded()
                             yield events
+                if rest.is_cut_off:
+                    raise _cut_off()
             except RemoteError as error:
                 await attempts.failed(error)
+
+    async def _page(self, *, until_position: int = 0) -> query_service_pb2.ListEventsResponse:
+        """The first event, and what is committed."""
+        selection = query_service_pb2.EventSelection(until_position=until_position)
+        request = query_service_pb2.ListEventsRequest(selection=selection, page_size=1)
+        return await self._retrying(lambda: self._list(request, timeout=CALL_S_MAX))
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
         attempts = self._attempts()
@@ -153,6 +165,12 @@ class _Rest:
         self._limit = limit
         self._asked = query_service_pb2.QueryRequest()
         self._token = ""
+        self._summarised = False
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer so far lacks its end."""
+        return not self.done and not self._summarised
 
     def request(self) -> query_service_pb2.QueryRequest:
         """Ask for it: with the token of an answer that was cut short, which is for the same request, or anew."""
@@ -169,6 +187,7 @@ class _Rest:
                 selection=selection, limit=self._limit, payload_form=wanted.payload_form
             )
         self._asked.resume_token = self._token
+        self._summarised = False
         return self._asked
 
     def take(self, message: bytes) -> EncodedEvents | None:
@@ -181,6 +200,7 @@ class _Rest:
                 self._limit -= len(events)
                 self.done = self._limit <= 0
         if encoded_summary:
+            self._summarised = True
             summary = query_service_pb2.ReadSummary.FromString(encoded_summary)
             self.done = self.done or not summary.partial
             self._token = summary.resume_token
@@ -210,6 +230,12 @@ class _Attempts:
         if self._clock.monotonic_s() - self._since_s >= RETRY_S_MAX:
             raise error if reason_named(error.reason) else _unreachable(error)
         await asyncio.sleep(self._back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0))
+
+
+def _cut_off() -> RemoteError:
+    error = RemoteError("the query service ended an answer before its summary", reason="DEPENDENCY_UNAVAILABLE")
+    error.code = grpc.StatusCode.UNAVAILABLE
+    return error
 
 
 def _unreachable(error: RemoteError) -> EventException:

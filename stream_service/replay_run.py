@@ -84,9 +84,10 @@ class ReplayRun:
         self._playback = Playback(speed=plan.speed, now_s=clock.monotonic_s())
         self._limit = None if plan.events_per_second_max is None else RateLimit(plan.events_per_second_max)
         self._pending = _Pending.none()
-        self._begun = False
-        # Playback time of the last event given.
-        self._given_ns = 0
+        # Playback time of the last event given; None before the first.
+        self._given_ns: int | None = None
+        # Whether the schedule stands: the first event was taken, or the pace was changed since it was given.
+        self._is_scheduled = False
         self._end: EventException | None = None
         self.passed = Progress(plan.from_position - 1)
 
@@ -103,7 +104,8 @@ class ReplayRun:
     def change(self, *, speed: float | None = None, paused: bool | None = None) -> None:
         """Change the speed, pause or go on, at once."""
         now_s = self._clock.monotonic_s()
-        self._playback.change(now_s, given_ns=self._given_ns, speed=speed, paused=paused)
+        self._playback.change(now_s, given_ns=self._given_ns or 0, speed=speed, paused=paused)
+        self._is_scheduled = self._given_ns is not None
         self._changed.set()
 
     def end(self, error: EventException) -> None:
@@ -140,6 +142,7 @@ class ReplayRun:
                 last = Progress(int(events.positions[-1]), int(self._times(events)[-1]))
                 yield Delivery(events, last.position + 1)
                 self.passed = last
+                self._schedule()
             elif now_s - silent_since_s >= self._heartbeat_s:
                 yield Beat(self._resume_position)
             else:
@@ -156,12 +159,17 @@ class ReplayRun:
         events = self._ahead.take()
         if events is None:
             return False
-        if not self._begun:
-            # The first event is due when it is there; everything else is scheduled against it.
-            self._begun = True
+        if self._given_ns is None:
+            # The first event is due when it is there.
             self._playback.restart(self._clock.monotonic_s())
         self._pending = _Pending(events, self._timeline.extend(self._times(events)))
         return True
+
+    def _schedule(self) -> None:
+        """Schedule everything against the moment at which the consumer had taken the first event."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._playback.restart(self._clock.monotonic_s())
 
     def _due_count(self, now_s: float) -> int:
         count = self._playback.due_count(self._pending.playback, now_s)

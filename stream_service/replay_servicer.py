@@ -89,8 +89,7 @@ class ReplayServicer:
             def source(position: int) -> AsyncGenerator[EncodedEvents, None]:
                 return self._history.read(selection.following(position))
 
-            filters = request.filters.SerializeToString()
-            async with aclosing(self._run(plan, source, extent, filters, request.checkpoint_name)) as messages:
+            async with aclosing(self._run(plan, source, extent, asked.filters, request.checkpoint_name)) as messages:
                 async for message in messages:
                     yield message
 
@@ -154,11 +153,9 @@ class ReplayServicer:
             raise wire.invalid("page_size", "must not be negative")
         size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         after = str(decode_page_token(request.page_token, _LIST, key=_LIST_KEY)["after"]) if request.page_token else ""
-        # One more than the page holds, to know whether another follows.
-        found = await self._on_disk(lambda: self._positions.page(after=after, count=size + 1))
-        page = found[:size]
-        token = encode_page_token(_LIST, {"after": page[-1].name}, key=_LIST_KEY) if len(found) > size else ""
-        return stream_service_pb2.ListPositionsResponse(positions=map(_named, page), next_page_token=token)
+        page = await self._on_disk(lambda: self._positions.page(after=after, count=size))
+        token = "" if page.is_last else encode_page_token(_LIST, {"after": page.positions[-1].name}, key=_LIST_KEY)
+        return stream_service_pb2.ListPositionsResponse(positions=map(_named, page.positions), next_page_token=token)
 
     async def delete_position(
         self, request: stream_service_pb2.DeletePositionRequest, context: Context

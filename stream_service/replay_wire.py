@@ -1,6 +1,7 @@
 """Between the messages of replays and what they mean. No I/O.
 
-Invariants: every field is checked here; an error is EventValidationException (INVALID_FIELD) and names the field.
+Invariants: every field is checked here; an error is EventValidationException (INVALID_FIELD) and names the field, but
+for filters, whose errors are those of the filter language.
 """
 
 import math
@@ -8,11 +9,11 @@ from dataclasses import dataclass
 
 from eventlog.v1 import event_pb2, stream_service_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from shared.clock import Clock
 from shared.columns.encoded_events import event_batch_field
 from shared.errors import EventValidationException, FieldViolation
+from shared.rpc.filters import nanoseconds, tree_of
 from stream_service.pacing import UNPACED
 from stream_service.replay_bounds import ReplayBounds
 from stream_service.replay_history import Extent
@@ -69,10 +70,14 @@ def with_saved(
 
 
 def replay_asked(request: stream_service_pb2.ReplayRequest, *, speed_max: float) -> ReplayAsked:
-    """What a ReplayRequest without a checkpoint to begin at asks for."""
+    """What a ReplayRequest without a checkpoint to begin at asks for.
+
+    Raises EventFilterException too, for a filter that is wrong: so nothing begins before it is known to be right.
+    """
+    tree_of(request.filters)
     by_recorded_at = request.clock == stream_service_pb2.REPLAY_CLOCK_RECORDED_AT
-    since_ns = _time("start.time", request.start.time) if request.start.HasField("time") else None
-    until_ns = _time("until_time", request.until_time) if request.HasField("until_time") else None
+    since_ns = nanoseconds(request.start.time, "start.time") if request.start.HasField("time") else None
+    until_ns = nanoseconds(request.until_time, "until_time") if request.HasField("until_time") else None
     filters = event_pb2.EventFilters()
     filters.CopyFrom(request.filters)
     if not by_recorded_at:
@@ -183,20 +188,13 @@ def _narrow(filters: event_pb2.EventFilters, since_ns: int | None, until_ns: int
     """Narrow the time range of a filter down to these bounds, where they are the narrower ones."""
     given = filters.time_range
     if given.HasField("start"):
-        since_ns = max(_time("filters.time_range.start", given.start), -(2**63) if since_ns is None else since_ns)
+        since_ns = max(nanoseconds(given.start, "filters.time_range.start"), -(2**63) if since_ns is None else since_ns)
     if given.HasField("end"):
-        until_ns = min(_time("filters.time_range.end", given.end), 2**63 if until_ns is None else until_ns)
+        until_ns = min(nanoseconds(given.end, "filters.time_range.end"), 2**63 if until_ns is None else until_ns)
     if since_ns is not None:
         filters.time_range.start.FromNanoseconds(since_ns)
     if until_ns is not None:
         filters.time_range.end.FromNanoseconds(until_ns)
-
-
-def _time(field: str, time: Timestamp) -> int:
-    nanoseconds = time.seconds * _NANOS_PER_SECOND + time.nanos
-    if not -(2**63) <= nanoseconds < 2**63 or not 0 <= time.nanos < _NANOS_PER_SECOND:
-        raise invalid(field, "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
-    return nanoseconds
 
 
 def _gap(gap: Duration) -> int:

@@ -29,6 +29,8 @@ from shared.log.whole_file import write_whole_file
 NAME_BYTES_MAX = 128
 STATE_BYTES_MAX = 64 * 1024
 POSITIONS_MAX = 10_000
+# Bytes of the states of one page, about: gRPC's clients take 4 MiB unless told otherwise.
+PAGE_BYTES_MAX = 3_000_000
 
 _FOLDER = "positions"
 _SUFFIX = ".position"
@@ -50,11 +52,20 @@ class SavedPosition:
     saved_at_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some positions in the order of their names' bytes, and whether there are more behind them."""
+
+    positions: list[SavedPosition]
+    is_last: bool
+
+
 class SavedPositions:
     """The saved positions of a directory. Names are 1 to NAME_BYTES_MAX bytes of UTF-8."""
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
+        self._folder_is_durable = False
 
     def save(self, name: str, state: bytes, *, saved_at_ns: int) -> None:
         """Save a position, replacing what has its name. Durable on return.
@@ -64,14 +75,17 @@ class SavedPositions:
         assert len(state) <= STATE_BYTES_MAX, len(state)
         file = _file_of(name)
         with _storage(name):
-            files = self._files()
-            if len(files) >= POSITIONS_MAX and file not in files:
+            if not self._exists(file) and len(self._files()) >= POSITIONS_MAX:
                 raise EventStreamException(
                     f"{POSITIONS_MAX} positions are saved already: delete some that are not needed any more",
                     reason="TOO_MANY_CHECKPOINTS",
                     checkpoints_max=POSITIONS_MAX,
                 )
             write_whole_file(self._fs, file, _encode(name, state, saved_at_ns))
+            if not self._folder_is_durable:
+                # The first file makes the folder, which is an entry of its own.
+                self._fs.sync_directory(".")
+                self._folder_is_durable = True
 
     def load(self, name: str) -> SavedPosition:
         """The position of a name.
@@ -88,15 +102,22 @@ class SavedPositions:
             )
         return saved
 
-    def page(self, *, after: str, count: int) -> list[SavedPosition]:
-        """The first `count` positions whose names come after this one, in the order of their bytes; "" for all.
+    def page(self, *, after: str, count: int) -> Page:
+        """The positions whose names come after this one, "" for all: as many as `count` and PAGE_BYTES_MAX allow.
 
         Raises StorageUnavailable.
         """
         start = _file_of(after) if after else ""
+        found: list[SavedPosition] = []
+        size = 0
         with _storage(after):
-            files = [file for file in self._files() if file > start][:count]
-            return [_decode(_name_of(file), self._fs.read(file)) for file in files]
+            files = [file for file in self._files() if file > start]
+            for file in files[:count]:
+                found.append(_decode(_name_of(file), self._fs.read(file)))
+                size += len(found[-1].state or b"")
+                if size >= PAGE_BYTES_MAX:
+                    break
+        return Page(found, is_last=len(found) == len(files))
 
     def delete(self, name: str) -> None:
         """Delete a position, also a damaged one.
@@ -106,6 +127,13 @@ class SavedPositions:
         with _storage(name), _found(name):
             self._fs.remove(_file_of(name))
             self._fs.sync_directory(_FOLDER)
+
+    def _exists(self, file: str) -> bool:
+        try:
+            self._fs.size(file)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _files(self) -> list[str]:
         return [file for file in self._fs.list(_FOLDER) if _is_ours(file)]

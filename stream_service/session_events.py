@@ -55,7 +55,8 @@ class SessionEvents:
         known = self._forget(session_id) or _Known(frozenset(), extent.first_position - 1)
         ids = set(known.correlation_ids)
         since = Selection(
-            from_position=known.position + 1,
+            # What retention has removed since cannot be asked for.
+            from_position=max(known.position + 1, extent.first_position),
             until_position=extent.committed_position + 1,
             filters=session_filter(session_id),
         )

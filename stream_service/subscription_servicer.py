@@ -91,7 +91,7 @@ class SubscriptionServicer:
         return Subscriber(
             asked.consumer or wire.made_name(),
             Subscription(start.position, asked.policy, buffer_size=asked.buffer_size),
-            self._matchers.of(asked.filters),
+            self._matchers.of(asked.filters, asked.tree),
             self._hub.ring,
             self._hub.builder,
             read,

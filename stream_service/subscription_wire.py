@@ -11,6 +11,8 @@ from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.clock import Clock
 from shared.columns.encoded_events import event_batch_field, joined_event_batch
+from shared.filters.tree import Tree
+from shared.rpc.filters import nanoseconds, tree_of
 from stream_service.message_builder import Message
 from stream_service.replay_wire import check_start, check_text, invalid
 from stream_service.starts import Start, StartAsked
@@ -37,8 +39,9 @@ class SubscriptionAsked:
     subscription: str
     consumer: str
     start: StartAsked
-    # An encoded EventFilters.
+    # An encoded EventFilters, and what it means.
     filters: bytes
+    tree: Tree
     buffer_size: int
     policy: Policy
     payload_form: event_pb2.PayloadForm.ValueType
@@ -58,6 +61,7 @@ def subscription_asked(
         consumer=request.consumer,
         start=start_asked(request.start),
         filters=request.filters.SerializeToString(deterministic=True),
+        tree=tree_of(request.filters),
         buffer_size=request.buffer_size or default_buffer_size,
         policy=_policy(request),
         payload_form=request.payload_form,
@@ -69,11 +73,7 @@ def start_asked(start: stream_service_pb2.StreamStart) -> StartAsked:
     check_start(start)
     time_ns = None
     if start.HasField("time"):
-        time_ns = start.time.seconds * _NANOS_PER_SECOND + start.time.nanos
-        if not -(2**63) <= time_ns < 2**63 or not 0 <= start.time.nanos < _NANOS_PER_SECOND:
-            raise invalid(
-                "start.time", "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999"
-            )
+        time_ns = nanoseconds(start.time, "start.time")
     return StartAsked(
         earliest=start.earliest,
         position=start.position or None,

@@ -1,4 +1,4 @@
-"""The Python client: log events, and hand them around inside a program.
+"""The Python client: log events, hand them around inside a program, replay them.
 
 with EventLogger(load_config(path)) as logger:
     event_id = logger.log("user.action", {"action": "login"}, source="auth_module")
@@ -8,7 +8,9 @@ from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLo
 from shared.client.back_off import BackOff
 from shared.client.event_bus import BusStatistics, EventBus
 from shared.client.event_logger import ContextualLogger, EventLogger
+from shared.client.event_replay import EventReplay
 from shared.client.options import Durability, LoggerOptions
+from shared.client.replay_options import ReplayOptions, ReplayPace
 from shared.client.statistics import ClientStatistics
 from shared.client.submission import OverflowPolicy
 from shared.client.subscription import EmittedEvent, Subscription
@@ -24,7 +26,10 @@ __all__ = [
     "EmittedEvent",
     "EventBus",
     "EventLogger",
+    "EventReplay",
     "LoggerOptions",
     "OverflowPolicy",
+    "ReplayOptions",
+    "ReplayPace",
     "Subscription",
 ]

@@ -124,7 +124,7 @@ class IngestConfig(ServerConfig):
     metrics_listen: Annotated[str, kinds.address()] = "127.0.0.1:9464"
     buffered_bytes_max: Annotated[int, kinds.size(at_least=MIB, at_most=TIB)] = 256 * MIB
     """Bytes of requests accepted and not yet synced. Beyond it requests are refused for now."""
-    frame_bytes_max: Annotated[int, kinds.size(at_least=64 * KIB, at_most=FRAME_BYTES_MAX)] = 8 * MIB
+    frame_bytes_max: Annotated[int, kinds.size(at_least=64 * KIB, at_most=FRAME_BYTES_MAX)] = 2 * MIB
     """Most request bytes joined in one group commit. A larger single batch is a frame of its own."""
     batch_events_max: Annotated[int, kinds.whole(at_least=1, at_most=BATCH_EVENTS_MAX)] = 10_000
     """Most events in one request."""

@@ -33,10 +33,9 @@ from shared.filters.tree import (
     Text,
     Value,
 )
-from shared.suggestion import did_you_mean
+from shared.suggestion import nearest
 
 _TIME_EXPECTED = "a time such as '2024-01-20T10:30:00Z', '2024-01-20' or now() - 15m"
-_MEANT = "did you mean"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -44,7 +43,7 @@ def parse_field(text: str) -> Field:
     """Read a field of an expression."""
     field = read_field(text)
     if field is FieldProblem.UNKNOWN:
-        raise FilterProblem(f"{shorten(text)} is no field{_suggest_field(text)}", expected=", ".join(FIELD_NAMES))
+        raise _no_field(text)
     if isinstance(field, FieldProblem):
         raise FilterProblem(
             f"the index of an array is a number from 0 to {2**31 - 1}; elements cannot be counted from the end",
@@ -185,14 +184,19 @@ def _check_length(pattern: str, what: str) -> None:
         )
 
 
-def _suggest_field(text: str) -> str:
-    """Return the hint for a name that is no field: the nearest one, or that keys are below payload."""
+def _no_field(text: str) -> FilterProblem:
+    """Say that a name is no field, and which one was probably meant."""
+    meant = _meant_field(text)
+    hint = f"did you mean {meant}?" if meant else f"a key of the payload is written payload.{shorten(text)}"
+    return FilterProblem(
+        f"{shorten(text)} is no field; {hint}", expected=", ".join(FIELD_NAMES), suggestion=shorten(meant)
+    )
+
+
+def _meant_field(text: str) -> str:
+    """Return the nearest field to a name that is none; empty where none is near."""
     root, dot, rest = text.partition(".")
-    if dot and root not in {"payload", "metadata"} and _MEANT in (hint := did_you_mean(root, ["payload", "metadata"])):
-        return hint.replace("?", f".{shorten(rest)}?")
+    if dot and root not in {"payload", "metadata"} and (near := nearest(root, ["payload", "metadata"])):
+        return f"{near}.{shorten(rest)}"
     shorter = {name.removeprefix("metadata."): name for name in FIELD_NAMES}
-    if text in shorter:
-        return f"; did you mean {shorter[text]}?"
-    if _MEANT in (hint := did_you_mean(text, FIELD_NAMES)):
-        return hint
-    return hint if root == "metadata" else f"; a key of the payload is written payload.{shorten(text)}"
+    return shorter.get(text) or nearest(text, FIELD_NAMES)

@@ -1,7 +1,7 @@
 """Reads filter expressions. Pure.
 
-Every error is EventFilterException, reason INVALID_FILTER, whose metadata says line, column, the wrong
-text, what was expected, and the limit where one is exceeded; its message shows the place.
+Every error is EventFilterException, reason INVALID_FILTER or that of a limit, whose metadata says line, column, the
+wrong text, what was expected or meant, and the limit where one is exceeded; its message shows the place.
 """
 
 import re

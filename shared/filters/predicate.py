@@ -99,7 +99,7 @@ def _column(leaf: Leaf) -> Predicate:
     if isinstance(leaf, Comparison) and leaf.operator == "=" and isinstance(leaf.value, Text):
         text = leaf.value.value
         return lambda event: bool(get(event) == text)
-    test = _test(leaf)
+    test = test_of(leaf)
     # What is not from a payload is exact: the test knows.
     return lambda event: bool(test(get(event)))
 
@@ -112,7 +112,7 @@ def _payload_value(leaf: Leaf) -> Predicate:
         return lambda event: read(event.payload) is not MISSING
     if isinstance(leaf, IsNull):
         return _null_in_payload(leaf.field, negated=leaf.negated)
-    test = _test(leaf)
+    test = test_of(leaf)
 
     def holds(event: LiveEvent) -> bool:
         result = test(read(event.payload))
@@ -145,7 +145,8 @@ def _whole_payload(leaf: Leaf) -> Predicate:
     return lambda event: (text in event.payload.compact) is wanted
 
 
-def _test(leaf: Leaf) -> Test:
+def test_of(leaf: Leaf) -> Test:
+    """Return the test of a comparison that is about one value: not IS NULL, EXISTS, or the whole payload."""
     if isinstance(leaf, Comparison):
         return compare_test(leaf.operator, leaf.value)
     if isinstance(leaf, In):

@@ -7,17 +7,38 @@ timestmp > '2024-01-20'
 
 from shared.errors import EventFilterException
 
+# The reason of the error where a maximum of `limits` is exceeded, by what the problem calls it.
+_REASONS = {
+    "expression_bytes": "FILTER_TOO_LONG",
+    "nesting": "FILTER_TOO_DEEP",
+    "comparisons": "FILTER_TOO_MANY_COMPARISONS",
+    "list_values": "FILTER_LIST_TOO_LONG",
+    "pattern_bytes": "FILTER_PATTERN_TOO_LONG",
+    "regular_expression_memory": "FILTER_REGEX_TOO_LARGE",
+    "path_segments": "FILTER_PATH_TOO_LONG",
+    "exponent": "FILTER_LITERAL_OUT_OF_RANGE",
+    "duration": "FILTER_LITERAL_OUT_OF_RANGE",
+}
 # Characters of a line that are shown on each side of the place, and of a wrong text.
 _SHOWN_MAX = 60
 
 
 class FilterProblem(Exception):  # noqa: N818 — never leaves the package
-    """A problem of a filter, wherever it stands. `limit` names the maximum that is exceeded."""
+    """A problem of a filter, wherever it stands.
 
-    def __init__(self, message: str, *, expected: str = "", limit: str = "") -> None:
+    expected: what should stand there. suggestion: what was probably meant. limit: the maximum that is exceeded.
+    """
+
+    def __init__(self, message: str, *, expected: str = "", suggestion: str = "", limit: str = "") -> None:
         super().__init__(message)
         self.expected = expected
+        self.suggestion = suggestion
         self.limit = limit
+
+    @property
+    def reason(self) -> str:
+        """The reason of the error that tells it."""
+        return _REASONS[self.limit] if self.limit else "INVALID_FILTER"
 
 
 class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
@@ -31,9 +52,9 @@ class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
 
 
 def invalid_expression(expression: str, placed: PlacedProblem) -> EventFilterException:
-    """Return the error: reason INVALID_FILTER; line and column count from 1, in characters.
+    """Return the error; line and column count from 1, in characters.
 
-    Its metadata has line, column, text (the wrong one), and where they apply expected and limit.
+    Its metadata has line, column, text (the wrong one), and where they apply expected, suggestion and limit.
     """
     start = min(placed.start, len(expression))
     line = expression.count("\n", 0, start) + 1
@@ -47,13 +68,14 @@ def invalid_expression(expression: str, placed: PlacedProblem) -> EventFilterExc
         line=line,
         column=column,
         text=shorten(expression[start : start + placed.length]),
+        reason=placed.problem.reason,
         **_details(placed.problem),
     )
 
 
 def invalid_part(part: str, problem: FilterProblem) -> EventFilterException:
     """Return the error for a part of the structured form, which its metadata names as `part`."""
-    return EventFilterException(f"{part}: {problem}", part=part, **_details(problem))
+    return EventFilterException(f"{part}: {problem}", reason=problem.reason, part=part, **_details(problem))
 
 
 def shorten(text: str) -> str:
@@ -62,7 +84,7 @@ def shorten(text: str) -> str:
 
 
 def _details(problem: FilterProblem) -> dict[str, str]:
-    details = {"expected": problem.expected, "limit": problem.limit}
+    details = {"expected": problem.expected, "suggestion": problem.suggestion, "limit": problem.limit}
     return {name: value for name, value in details.items() if value}
 
 

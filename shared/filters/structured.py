@@ -1,7 +1,8 @@
 """The structured form of a filter: EventFilters, built of parameters, and as a tree. Pure.
 
 All parts must hold; within a part any value may hold; the time range is half-open. Errors are
-EventFilterException, reason INVALID_FILTER; their metadata names the part, for the expression the place.
+EventFilterException, reason INVALID_FILTER or that of a limit; their metadata names the part, for the
+expression the place.
 """
 
 import datetime as dt
@@ -65,19 +66,42 @@ def build_filter(
 
 def filters_to_tree(filters: EventFilters) -> Tree:
     """Return the tree of a structured filter: the AND of its parts and its expression."""
-    parts: list[Tree] = []
-    with _part("type_patterns", filters.type_patterns):
-        parts += _alternatives([_type_is(pattern) for pattern in filters.type_patterns])
+    start, end = filters.time_range or (None, None)
     with _part("time_range"):
-        start, end = filters.time_range or (None, None)
-        parts += [*_time_bound(">=", start), *_time_bound("<", end)]
-    with _part("sources", filters.sources):
-        parts += _one_of("source", filters.sources)
-    with _part("correlation_ids", filters.correlation_ids):
-        parts += _one_of("correlation_id", filters.correlation_ids)
-    with _part("content_patterns", filters.content_patterns):
-        parts += _alternatives([_content_matches(pattern) for pattern in filters.content_patterns])
-    parts.append(parse_filter(filters.expression))
+        start_ns, end_ns = _nanoseconds(start), _nanoseconds(end)
+    return parts_to_tree(
+        type_patterns=filters.type_patterns,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        sources=filters.sources,
+        correlation_ids=filters.correlation_ids,
+        content_patterns=filters.content_patterns,
+        expression=filters.expression,
+    )
+
+
+def parts_to_tree(
+    *,
+    type_patterns: Sequence[str] = (),
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    sources: Sequence[str] = (),
+    correlation_ids: Sequence[str] = (),
+    content_patterns: Sequence[str | re.Pattern[str]] = (),
+    expression: str = "",
+) -> Tree:
+    """Return the tree of the parts of a structured filter; times in nanoseconds since the epoch, of 64 bits."""
+    parts: list[Tree] = []
+    with _part("type_patterns", type_patterns):
+        parts += _alternatives([_type_is(pattern) for pattern in type_patterns])
+    parts += [*_time_bound(">=", start_ns), *_time_bound("<", end_ns)]
+    with _part("sources", sources):
+        parts += _one_of("source", sources)
+    with _part("correlation_ids", correlation_ids):
+        parts += _one_of("correlation_id", correlation_ids)
+    with _part("content_patterns", content_patterns):
+        parts += _alternatives([_content_matches(pattern) for pattern in content_patterns])
+    parts.append(parse_filter(expression))
     tree = all_of(parts)
     with _part("filters"):
         check_comparisons(tree)
@@ -112,13 +136,15 @@ def _type_is(pattern: str) -> Tree:
     return Like(Field("type"), pattern) if text is None else Comparison(Field("type"), "=", Text(text))
 
 
-def _time_bound(operator: Operator, moment: dt.datetime | None) -> list[Tree]:
-    if moment is None:
-        return []
+def _nanoseconds(moment: dt.datetime | None) -> int | None:
     try:
-        return [Comparison(Field("timestamp"), operator, Instant(to_nanoseconds(moment)))]
+        return None if moment is None else to_nanoseconds(moment)
     except EventValidationException as error:
         raise FilterProblem(str(error), expected="times from 1677-09-22 to 2262-04-11") from error
+
+
+def _time_bound(operator: Operator, nanoseconds: int | None) -> list[Tree]:
+    return [] if nanoseconds is None else [Comparison(Field("timestamp"), operator, Instant(nanoseconds))]
 
 
 def _one_of(name: FieldName, texts: Sequence[str]) -> list[Tree]:

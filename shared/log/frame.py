@@ -92,6 +92,16 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class SerializedFrame:
+    """A frame as the bytes of its body before compression. Making it checks the frame; encoding it cannot fail."""
+
+    positions: PositionRange
+    recorded_at: Nanoseconds
+    marks_length: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedFrame:
     """A frame ready to be written: header and body are written one after the other."""
 
@@ -102,24 +112,36 @@ class EncodedFrame:
 _marks_decoder = msgspec.json.Decoder(list[RequestMark])
 
 
-def encode_frame(frame: Frame) -> EncodedFrame:
-    """Turn a frame into bytes. Its events must be 1 to FRAME_EVENTS_MAX rows of FRAME_SCHEMA."""
-    assert 1 <= frame.events.num_rows <= FRAME_EVENTS_MAX
+def serialize_frame(frame: Frame) -> SerializedFrame:
+    """Turn a frame into the bytes of its body. Its events must be 1 to FRAME_EVENTS_MAX rows of FRAME_SCHEMA."""
+    count = frame.events.num_rows
+    assert 1 <= count <= FRAME_EVENTS_MAX
     assert frame.events.schema.equals(FRAME_SCHEMA)
     marks = msgspec.json.encode(frame.marks)
     raw = b"".join((marks, memoryview(frame.events.serialize())))
     assert len(raw) <= FRAME_RAW_BYTES_MAX
-    body = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(raw)
+    positions = PositionRange(frame.first_position, Position(frame.first_position + count - 1))
+    return SerializedFrame(positions, frame.recorded_at, len(marks), raw)
+
+
+def compress_frame(frame: SerializedFrame) -> EncodedFrame:
+    """Make a frame ready to be written. Leaves the interpreter to other threads."""
+    body = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(frame.raw)
     header = FrameHeader(
-        first_position=frame.first_position,
-        count=frame.events.num_rows,
+        first_position=frame.positions.first,
+        count=frame.positions.count,
         body_length=len(body),
         recorded_at=frame.recorded_at,
-        raw_length=len(raw),
-        marks_length=len(marks),
+        raw_length=len(frame.raw),
+        marks_length=frame.marks_length,
         body_crc=google_crc32c.value(body),
     )
     return EncodedFrame(header, (_pack_header(header), body))
+
+
+def encode_frame(frame: Frame) -> EncodedFrame:
+    """Turn a frame into bytes. Its events must be 1 to FRAME_EVENTS_MAX rows of FRAME_SCHEMA."""
+    return compress_frame(serialize_frame(frame))
 
 
 def decode_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader:

@@ -11,13 +11,23 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.benchmarks import case_replay
 from tests.benchmarks.bench import Bench, Case
 from tests.benchmarks.case_storage import IDLE, RECOVERY, SEALED
 from tests.benchmarks.case_sustained import SUSTAINED
 from tests.benchmarks.case_throughput import SIDE_BY_SIDE, UNARY
 from tests.benchmarks.report import Failed, Outcome, Report, RowSpec
 
-CASES: tuple[Case, ...] = (IDLE, SIDE_BY_SIDE, UNARY, SUSTAINED, SEALED, RECOVERY)
+CASES: tuple[Case, ...] = (
+    IDLE,
+    SIDE_BY_SIDE,
+    UNARY,
+    SUSTAINED,
+    SEALED,
+    RECOVERY,
+    case_replay.UNPACED,
+    case_replay.TIMING,
+)
 _PROJECT = Path(__file__).parents[2]
 
 

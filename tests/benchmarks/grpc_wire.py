@@ -49,7 +49,7 @@ class UnaryConnection:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._headers = _first_headers(address, path)
+        self._headers = first_headers(address, path)
         self._next_stream = 1
         self._calls: dict[int, _Call] = {}
         self._sending: deque[_Call] = deque()
@@ -58,7 +58,7 @@ class UnaryConnection:
         self._received = bytearray()
         settings = _SETTING.pack(_HEADER_TABLE_SIZE, 0) + _SETTING.pack(_INITIAL_WINDOW_SIZE, _WIDE_WINDOW)
         widen = struct.pack(">I", _WIDE_WINDOW - 65_535)
-        self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW_UPDATE, 0, 0, widen))
+        self._socket.sendall(_PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW_UPDATE, 0, 0, widen))
 
     def close(self) -> None:
         """Close the connection; calls in flight are lost."""
@@ -73,7 +73,7 @@ class UnaryConnection:
         stream = self._next_stream
         self._next_stream += 2
         prefixed = b"\0" + len(request).to_bytes(4, "big") + request
-        headers = _frame(_HEADERS, _END_HEADERS, stream, self._headers)
+        headers = frame(_HEADERS, _END_HEADERS, stream, self._headers)
         # The server remembers the fields of the first call: the next ones only name them.
         self._headers = _LATER_HEADERS
         self._calls[stream] = call = _Call(stream, headers, memoryview(prefixed), self._call_window)
@@ -86,7 +86,7 @@ class UnaryConnection:
         Returns the calls that ended, with the bytes of their answers; there may be none.
         """
         assert self._calls, "nothing to wait for"
-        self._send()
+        self.flush()
         try:
             received = self._socket.recv(_RECEIVE_BYTES)
         except TimeoutError:
@@ -96,8 +96,8 @@ class UnaryConnection:
         self._received += received
         return self._take_frames()
 
-    def _send(self) -> None:
-        """Send as much as the windows let. Headers go out in the order of the calls."""
+    def flush(self) -> None:
+        """Send as much as the windows let, without waiting for anything. Headers go out in the order of the calls."""
         pieces: list[bytes | memoryview] = []
         waiting: list[_Call] = []
         while self._sending and self._window > 0:
@@ -152,10 +152,10 @@ class UnaryConnection:
             elif stream in self._calls:
                 self._calls[stream].window += increment
         elif kind == _PING and not flags & _ACK:
-            self._socket.sendall(_frame(_PING, _ACK, 0, body))
+            self._socket.sendall(frame(_PING, _ACK, 0, body))
         elif kind == _SETTINGS and not flags & _ACK:
             self._take_settings(body)
-            self._socket.sendall(_frame(_SETTINGS, _ACK, 0, b""))
+            self._socket.sendall(frame(_SETTINGS, _ACK, 0, b""))
         elif kind in {_RST_STREAM, _GOAWAY}:
             raise WireError(f"the server ended {'the connection' if kind == _GOAWAY else 'a call'}: {body!r}")
 
@@ -178,7 +178,8 @@ def _message(answer: bytearray, trailers: bytes) -> bytes:
     return bytes(answer[5:])
 
 
-def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    """Return an HTTP/2 frame."""
     return _frame_header(len(body), kind, flags, stream) + body
 
 
@@ -191,7 +192,8 @@ def _literal(name: bytes, value: bytes) -> bytes:
     return b"\x40" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-def _first_headers(address: str, path: str) -> bytes:
+def first_headers(address: str, path: str, *, timeout: str = "60S") -> bytes:
+    """Return the header block of the first call on a connection; timeout as in grpc-timeout."""
     # 0x83 and 0x86: ":method: POST" and ":scheme: http" of the static table.
     return b"\x83\x86" + b"".join(
         _literal(name, value)
@@ -200,7 +202,7 @@ def _first_headers(address: str, path: str) -> bytes:
             (b":authority", address.encode()),
             (b"te", b"trailers"),
             (b"content-type", b"application/grpc"),
-            (b"grpc-timeout", b"60S"),
+            (b"grpc-timeout", timeout.encode()),
         )
     )
 

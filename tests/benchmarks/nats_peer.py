@@ -35,7 +35,7 @@ def jetstream_events_per_s(
     config.write_text(
         f'listen: "127.0.0.1:-1"\njetstream {{ store_dir: "{directory}/store", max_file_store: 50GB, {sync} }}\n'
     )
-    with peer_process([_server(), "-c", str(config)], directory, _port) as port, _control(port) as control:
+    with peer_process([server_path(), "-c", str(config)], directory, port_of) as port, _control(port) as control:
         _create_stream(control)
         pipes = [
             _connection(port, _bursts(events, number), number, in_flight // CONNECTIONS)
@@ -50,7 +50,8 @@ def jetstream_events_per_s(
     return rate
 
 
-def _server() -> str:
+def server_path() -> str:
+    """The path of nats-server. Raises PeerMissingError."""
     beside = Path(sys.executable).with_name("nats-server")
     server = str(beside) if beside.exists() else shutil.which("nats-server")
     if server is None:
@@ -58,7 +59,8 @@ def _server() -> str:
     return server
 
 
-def _port(output: str) -> int | None:
+def port_of(output: str) -> int | None:
+    """The port that a server's output says it listens on; None until it is ready."""
     match = _LISTENING.search(output)
     return int(match[1]) if match and _READY in output else None
 
@@ -76,41 +78,43 @@ def _bursts(events: Sequence[bytes], number: int) -> list[Burst]:
 
 
 def _connection(port: int, bursts: list[Burst], number: int, answers_max: int) -> PipelinedConnection:
-    connection = _greeted(port)
+    connection = greeted(port)
     connection.sendall(b"SUB _INBOX.%d.* 1\r\nPING\r\n" % number)
-    _read_until(connection, b"PONG\r\n")
+    read_until(connection, b"PONG\r\n")
     # An acknowledgement: MSG _INBOX.0.000000 1 28\r\n{"stream":"EVENTS","seq":1}\r\n
     return PipelinedConnection(connection, bursts, answers_max, token=b"}", error=b'"error"')
 
 
-def _greeted(port: int) -> socket.socket:
+def greeted(port: int) -> socket.socket:
+    """A connection that has said who it is."""
     connection = connect(port)
-    _read_until(connection, b"\r\n")
+    read_until(connection, b"\r\n")
     connection.sendall(b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\n')
     return connection
 
 
 def _control(port: int) -> socket.socket:
-    connection = _greeted(port)
+    connection = greeted(port)
     connection.sendall(b"SUB _INBOX.control 1\r\nPING\r\n")
-    _read_until(connection, b"PONG\r\n")
+    read_until(connection, b"PONG\r\n")
     return connection
 
 
 def _create_stream(control: socket.socket) -> None:
     settings = {"name": _STREAM, "subjects": [_SUBJECT], "storage": "file", "retention": "limits", "num_replicas": 1}
-    answer = _request(control, f"$JS.API.STREAM.CREATE.{_STREAM}", json.dumps(settings).encode())
+    answer = request(control, f"$JS.API.STREAM.CREATE.{_STREAM}", json.dumps(settings).encode())
     assert "error" not in answer, answer
 
 
 def _check_length(control: socket.socket, answered: int) -> None:
-    messages = _request(control, f"$JS.API.STREAM.INFO.{_STREAM}", b"")["state"]["messages"]
+    messages = request(control, f"$JS.API.STREAM.INFO.{_STREAM}", b"")["state"]["messages"]
     assert messages == answered, f"{answered} events were confirmed, {messages} are there"
 
 
-def _request(control: socket.socket, subject: str, body: bytes) -> dict[str, Any]:
+def request(control: socket.socket, subject: str, body: bytes) -> dict[str, Any]:
+    """Ask the server by a subject; the connection subscribes to _INBOX.control."""
     control.sendall(b"PUB %s _INBOX.control %d\r\n%s\r\n" % (subject.encode(), len(body), body))
-    received = _read_until(control, b"MSG _INBOX.control")
+    received = read_until(control, b"MSG _INBOX.control")
     while True:
         line, _, rest = received[received.index(b"MSG ") :].partition(b"\r\n")
         if rest and len(rest) >= int(line.split()[-1]):
@@ -119,7 +123,8 @@ def _request(control: socket.socket, subject: str, body: bytes) -> dict[str, Any
         received += control.recv(65_536)
 
 
-def _read_until(connection: socket.socket, end: bytes) -> bytes:
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """Read until some bytes have come."""
     received = b""
     while end not in received:
         more = connection.recv(65_536)

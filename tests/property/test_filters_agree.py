@@ -1,4 +1,4 @@
-"""The SQL of a filter, its predicate, and a naive evaluator agree on every event, however it is stored."""
+"""The SQL of a filter, its predicate, its mask, and a naive evaluator agree on every event, however it is stored."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from shared.columns.schema import EVENT_SCHEMA
 from shared.filters import tree as t
+from shared.filters.batch_filter import BatchFilter
+from shared.filters.event_batch import EventBatch
 from shared.filters.live_event import LiveEvent
 from shared.filters.predicate import compile_predicate
 from shared.filters.printer import print_filter
@@ -66,19 +68,26 @@ def predicted(tree: t.Tree, events) -> list[int]:
     return [event["position"] for event in events if holds(live(event))]
 
 
-@settings(max_examples=250)
+def masked(tree: t.Tree, batch: EventBatch, events) -> list[int]:
+    mask = BatchFilter(tree).mask(batch, now_ns=fs.NOW_NS)
+    return [event["position"] for event, holds in zip(events, mask.tolist(), strict=True) if holds]
+
+
+@settings(max_examples=300)
 @given(fs.event_lists(), st.lists(fs.trees, min_size=1, max_size=5))
-def test_predicate_and_sql_agree_with_the_reference(database, events, trees):
+def test_predicate_mask_and_sql_agree_with_the_reference(database, events, trees):
     """On a plain table, without promoted columns."""
     table = pa.Table.from_batches([batch_of(events)])
     database.register("events", table)
+    batch = EventBatch(batch_of(events), log_id=fs.LOG_ID)
     for tree in trees:
         wanted = expected(tree, events)
         assert predicted(tree, events) == wanted, print_filter(tree)
+        assert masked(tree, batch, events) == wanted, print_filter(tree)
         assert found(database, "events", tree) == wanted, print_filter(tree)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(fs.event_lists(), st.lists(fs.trees, min_size=1, max_size=5))
 def test_promoted_columns_never_change_an_answer(database, folder, events, trees):
     """On a sealed file as DuckDB reads it, with its promoted columns and without."""

@@ -44,7 +44,7 @@ def inside(bounds: Bounds, event) -> bool:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=80)
 @given(fs.event_lists(), trees)
 def test_pruning_never_changes_an_answer(events, tree):
     """An event for which a filter holds is within its bounds, and its file may match."""
@@ -58,7 +58,7 @@ def test_pruning_never_changes_an_answer(events, tree):
         assert bounds.may_match(sidecar_of(matching[:1])), print_filter(tree)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(fs.event_lists(), trees)
 def test_pushing_not_down_never_changes_an_answer(events, tree):
     """A tree whose NOTs are pushed down to the comparisons holds for the same events of the log."""

@@ -13,7 +13,7 @@ from ingest_service.pending import Acknowledgement, Outcome, PendingFrame, Pendi
 from ingest_service.refusals import internal_fault
 from shared.columns.wire import RequestHead
 from shared.errors import BufferFull, StorageUnavailable
-from shared.log.frame import EncodedFrame, FrameHeader
+from shared.log.frame import SerializedFrame
 from shared.log.types import Nanoseconds, Position, PositionRange
 from tests.support.fake_clock import FakeClock
 from tests.support.log_requests import pending
@@ -29,8 +29,8 @@ def _request(size: int, *, durable: bool) -> PendingRequest:
     return request
 
 
-def _encoded(first: int, count: int) -> EncodedFrame:
-    return EncodedFrame(FrameHeader(Position(first), count, 0, Nanoseconds(0), 0, 0, 0), (b"", b""))
+def _serialized(first: int, count: int) -> SerializedFrame:
+    return SerializedFrame(PositionRange(Position(first), Position(first + count - 1)), Nanoseconds(0), 0, b"")
 
 
 @dataclass
@@ -114,7 +114,7 @@ class CommitQueueMachine(RuleBasedStateMachine):
                 built.refused.append((request, internal_fault()))
         if waiting:
             cost = sum(request.cost for request, _ in waiting)
-            built.frame = PendingFrame(_encoded(first, len(waiting)), cost, waiting)
+            built.frame = PendingFrame(_serialized(first, len(waiting)), cost, waiting)
             self.model.frames.append(built.frame)
         committed = self.queue.status().committed_position
         outcomes, _ = self.queue.accept([built], group)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_service.subscription import Policy
-from tests.support.streaming import MemoryLog, Reader, third
+from tests.support.streaming import EVERYTHING, THIRD, MemoryLog, Reader
 
 STEPS = st.lists(
     st.one_of(
@@ -27,7 +27,7 @@ async def run(steps, *, policy, buffer_size, filtered, committed, start, bytes_m
     log = MemoryLog(bytes_max=bytes_max)
     log.commit_unpublished(committed)
     first = min(start, log.end)
-    subscriber = log.subscriber(first, policy, buffer_size=buffer_size, mask=third if filtered else None)
+    subscriber = log.subscriber(first, policy, buffer_size=buffer_size, tree=THIRD if filtered else EVERYTHING)
     with log.hub.place(subscriber), log.hub.delivering_to(subscriber):
         reader = Reader(log, subscriber)
         for step, count in steps:

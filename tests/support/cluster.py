@@ -47,6 +47,7 @@ class Cluster:
         log: Path | None = None,
         storage: Mapping[str, Any] | None = None,
         ingest: Mapping[str, Any] | None = None,
+        with_stream: bool = False,
         streaming: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -55,18 +56,18 @@ class Cluster:
 
         directory: where the services keep what is not the log. log: the log's directory, by default below it.
         storage, ingest, streaming, replay: sections of the configuration. No disk space is kept in reserve unless
-        storage says so. There is a stream service where streaming is given; then all addresses are fixed, so that
-        the services find each other again after a restart.
+        storage says so. with_stream: start a stream service too; then all addresses are fixed, so that the services
+        find each other again after a restart.
         """
         self.log = log or directory / "events"
         settings = {"storage": {"base_path": str(self.log), "min_free_bytes": 0} | dict(storage or {})}
         settings["ingest"] = {"publish_to": ""} | dict(ingest or {})
         self.stream: ServiceProcess | None = None
-        if streaming is not None:
+        if with_stream:
             query_address, stream_address = free_address(), free_address()
             settings["query"] = {"listen": query_address}
             settings["ingest"]["publish_to"] = stream_address
-            settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming)
+            settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
             settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})
             self.stream = ServiceProcess("stream_service", directory / "stream", settings=settings, environ=environ)
         self.ingest = ServiceProcess("ingest_service", directory / "ingest", settings=settings, environ=environ)

@@ -2,21 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from eventlog.v1 import stream_service_pb2
 
 from shared.columns.encoded_events import EncodedEvents
 from shared.columns.schema import EVENT_SCHEMA
 from shared.columns.wire import WireCodec
+from shared.filters.batch_filter import BatchFilter
+from shared.filters.parser import parse_filter
+from shared.filters.tree import Everything, Tree
 from stream_service import subscription_wire as wire
 from stream_service.block import Block
 from stream_service.hub import Hub
-from stream_service.log_source import LogCodec
-from stream_service.matcher import Mask, Matcher
+from stream_service.log_source import LogForms
+from stream_service.matcher import Matcher
 from stream_service.message_builder import MessageBuilder
 from stream_service.ring import Ring
 from stream_service.subscriber import Delivery, Subscriber
@@ -26,7 +27,9 @@ from tests.support.fake_clock import START_NS, FakeClock
 LOG_ID = "ABCDEFGH"
 TURNS = 30
 
-encode = LogCodec(WireCodec()).encoder(LOG_ID)
+forms = LogForms(WireCodec(), LOG_ID)
+EVERYTHING = Everything()
+THIRD = parse_filter("type = 'third'")
 
 
 def events_of(first: int, count: int) -> pa.RecordBatch:
@@ -49,11 +52,6 @@ def events_of(first: int, count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=EVENT_SCHEMA)
 
 
-def third(events: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    """Every third event matches."""
-    return events.column("position").to_numpy() % 3 == 0
-
-
 class MemoryLog:
     """A log, the hub that follows it, and history."""
 
@@ -67,7 +65,7 @@ class MemoryLog:
     def publish(self, count: int) -> None:
         """Commit events and publish them as one block."""
         events = events_of(self.end, count)
-        self.hub.append(Block(self.end, self.end + count, events, encode, received_s=self.clock.monotonic_s()))
+        self.hub.append(Block(self.end, self.end + count, events, forms, received_s=self.clock.monotonic_s()))
         self.end += count
 
     def commit_unpublished(self, count: int) -> None:
@@ -75,32 +73,32 @@ class MemoryLog:
         self.end += count
         self.hub.restart(self.end)
 
-    def history(self, mask: Mask | None = None):
+    def history(self, tree: Tree):
         """How history is read by a subscriber with this filter, a few events at a time."""
 
         async def read(first: int, until: int) -> AsyncGenerator[EncodedEvents, None]:
             self.reads += 1
             for start in range(first, until, 4):
                 await asyncio.sleep(0)
-                events = encode(events_of(start, min(4, until - start)), False)
-                if mask is not None:
-                    events = events.pick(np.flatnonzero(mask(events_of(start, min(4, until - start)))))
+                columns = events_of(start, min(4, until - start))
+                mask = BatchFilter(tree).mask(forms.columns(columns), now_ns=0)
+                events = forms.encode(columns, payload_as_struct=False).pick(np.flatnonzero(mask))
                 if len(events):
                     yield events
 
         return read
 
     def subscriber(
-        self, start: int, policy: Policy = Policy.CATCH_UP, *, buffer_size: int = 1000, mask: Mask | None = None
+        self, start: int, policy: Policy = Policy.CATCH_UP, *, buffer_size: int = 1000, tree: Tree = EVERYTHING
     ) -> Subscriber:
         """A subscriber; let the hub deliver to it."""
         return Subscriber(
             "name",
             Subscription(start, policy, buffer_size=buffer_size),
-            Matcher(b"" if mask is None else b"mask", mask),
+            Matcher(repr(tree).encode(), tree, self.clock),
             self.hub.ring,
             self.hub.builder,
-            self.history(mask),
+            self.history(tree),
             self.clock,
             heartbeat_s=5.0,
             pressure_threshold=0.8,
@@ -162,5 +160,3 @@ class Reader:
         """What it was told it will not get."""
         return [message.dropped for message in self.told if message.HasField("dropped")]
 
-
-__all__ = ["MemoryLog", "Reader", "aclosing", "events_of", "third"]

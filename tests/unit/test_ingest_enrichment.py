@@ -1,6 +1,7 @@
 """Checking and completing proposed events: every rule by name, and never the wrong request."""
 
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -238,7 +239,8 @@ def test_structures_become_json_text(enricher: Enricher) -> None:
         "l": [1, {"x": []}],
         "o": {},
     }
-    assert '"n":3,' in rows[0]["payload"].replace(" ", "")
+    # A structure's fields have no order of their own.
+    assert re.search(r'"n":3[,}]', rows[0]["payload"])
     assert [row["payload"] for row in rows[1:]] == ["{}", "{}"]
 
 

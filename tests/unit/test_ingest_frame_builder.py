@@ -41,7 +41,7 @@ class _Builder:
 
 def _frame(built: Built) -> Frame:
     assert built.frame is not None
-    return decode_frame(b"".join(built.frame.encoded.pieces))
+    return decode_frame(b"".join(built.frame.encoded().pieces))
 
 
 def _numbers(built: Built) -> list[str]:
@@ -241,7 +241,7 @@ def test_a_bug_while_building_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ingest_service.frame_builder.encode_frame", fail)
+        broken.setattr("ingest_service.frame_builder.serialize_frame", fail)
         with pytest.raises(RuntimeError):
             builder.build(*requests)
     assert builder.frames.last_position == 3
