@@ -13,11 +13,14 @@ from shared.rpc.channel import connect
 from shared.rpc.server import Server, ServerLimits, serve_until_signalled
 from shared.telemetry.metrics import Metrics
 from stream_service import subscription_wire
+from stream_service.checkpoints import CheckpointStore
+from stream_service.durable_subscriptions import DurableSubscriptions
 from stream_service.feed import Feed
 from stream_service.hub import Hub
 from stream_service.log_source import LogCodec, QueryLog
 from stream_service.matcher import Matchers
 from stream_service.message_builder import MessageBuilder
+from stream_service.observer import Observer
 from stream_service.publish_servicer import PublishServicer
 from stream_service.replay_history import QueryHistory
 from stream_service.replay_metrics import ReplayMetrics
@@ -25,6 +28,7 @@ from stream_service.replay_servicer import ReplayLimits, ReplayServicer
 from stream_service.ring import Ring
 from stream_service.saved_positions import SavedPositions
 from stream_service.servicer import StreamServicer
+from stream_service.starts import Starts
 from stream_service.stream_metrics import StreamMetrics
 from stream_service.subscription_servicer import SubscriptionLimits, SubscriptionServicer
 
@@ -44,8 +48,11 @@ async def run(config: EventConfig) -> None:
         hub = Hub(ring, builder, subscribers_max=config.streaming.max_subscribers)
         stream_metrics = StreamMetrics(metrics, clock)
         feed = Feed(hub, QueryLog(history, codec), clock, LogCodec(codec), stream_metrics)
+        starts = Starts(ring, history)
+        durables = await _durables(config, hub, starts, clock, stream_metrics)
+        stack.push_async_callback(durables.close)
         subscriptions = SubscriptionServicer(
-            hub, feed, history, Matchers(clock), clock, stream_metrics, _limits(config)
+            hub, feed, history, durables, starts, Matchers(clock), clock, stream_metrics, _limits(config)
         )
         server = _server(config, metrics, clock)
         server.add_service(
@@ -54,15 +61,18 @@ async def run(config: EventConfig) -> None:
             write_timeout_s=config.streaming.slow_consumer_timeout,
         )
 
+        observer = Observer(hub, durables, stream_metrics)
+
         async def end_streams() -> None:
             await asyncio.gather(hub.close(), replays.close())
 
-        await stack.enter_async_context(server)
         async with asyncio.TaskGroup() as tasks:
-            pump = tasks.create_task(feed.run())
+            running = [tasks.create_task(each) for each in (feed.run(), durables.run(), observer.run())]
+            await stack.enter_async_context(server)
             server.set_serving("", serving=True)
             await serve_until_signalled(server, grace_s=config.streaming.grace, before_stop=end_streams)
-            pump.cancel()
+            for task in running:
+                task.cancel()
 
 
 def _server(config: EventConfig, metrics: Metrics, clock: Clock) -> Server:
@@ -87,6 +97,22 @@ def _limits(config: EventConfig) -> SubscriptionLimits:
         pressure_threshold=config.streaming.backpressure_threshold,
         heartbeat_s=config.streaming.heartbeat_interval,
     )
+
+
+async def _durables(
+    config: EventConfig, hub: Hub, starts: Starts, clock: Clock, metrics: StreamMetrics
+) -> DurableSubscriptions:
+    durables = DurableSubscriptions(
+        CheckpointStore(LocalFileSystem(config.replay.checkpoint_dir)),
+        hub,
+        starts,
+        clock,
+        metrics,
+        subscriptions_max=config.streaming.max_durable_subscriptions,
+        deliveries_max=config.streaming.max_deliveries,
+    )
+    await durables.load()
+    return durables
 
 
 def _replays(

@@ -239,7 +239,7 @@ class Feed:
         # History may have given the first of them already.
         overlap = first - frames[0].header.first_position
         batches[0] = batches[0].slice(overlap)
-        events = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        events = batches[0] if len(batches) == 1 else concatenated(batches)
         return self._cut(events, first, received_s=frames[0].received_s)
 
     def _cut(self, events: pa.RecordBatch, first: Position, *, received_s: float | None = None) -> list[Block]:
@@ -283,6 +283,12 @@ class Feed:
     def _go_on_at(self, position: Position) -> None:
         self._hub.restart(position)
         self._next = position
+
+
+def concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of one schema as one."""
+    (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return batch
 
 
 def _split(frames: bytes) -> list[tuple[FrameHeader, bytes]]:

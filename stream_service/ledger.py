@@ -178,7 +178,7 @@ class Ledger:
                 kept.append(parcel.pick(np.flatnonzero(left)))
             if len(rows):
                 part = parcel.pick(rows)
-                part.delivered = True
+                part.delivered, part.again = True, part.delivered
                 taken.append(part)
                 credit, room = credit - len(rows), room - len(part.events.data)
                 self._last_sent = max(self._last_sent, int(part.positions[-1]))

@@ -1,8 +1,8 @@
 """Messages of live events: bytes that all subscribers at the same place with the same filter share.
 
 Invariants: a message holds matching events only, in order, each once; between its first event and its resume
-position nothing that matches is left out; it is no larger than MESSAGE_BYTES_MAX, unless one event alone is. No more than
-KEPT_MAX messages are kept, and none beyond the next block.
+position nothing that matches is left out; it is no larger than MESSAGE_BYTES_MAX, unless one event alone is. No more
+than KEPT_MAX messages are kept, and none beyond the next block.
 """
 
 from collections import OrderedDict

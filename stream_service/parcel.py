@@ -19,6 +19,8 @@ class Parcel:
     slots: Slots
     # Whether they were sent to some consumer, this time or before.
     delivered: bool = False
+    # Whether they were sent before, to whom they are sent now or another.
+    again: bool = False
     # Whether they are parked, and tried again: then the checkpoint does not wait for them.
     retried: bool = False
     open: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -44,7 +46,8 @@ class Parcel:
 
     def pick(self, rows: Rows) -> "Parcel":
         """A parcel of some of its events."""
-        return Parcel(self.events.pick(rows), self.slots[rows], self.delivered, self.retried, self.open[rows])
+        events, slots, opened = self.events.pick(rows), self.slots[rows], self.open[rows]
+        return Parcel(events, slots, self.delivered, self.again, self.retried, opened)
 
     def open_part(self) -> "Parcel":
         """A parcel of its open events."""
@@ -55,7 +58,8 @@ class Parcel:
         at = self.positions.searchsorted(positions)
         within = at < len(self.events)
         rows: Rows = at[within]
-        return rows[self.positions[rows] == positions[within]]
+        found: Rows = rows[self.positions[rows] == positions[within]]
+        return found
 
     def close(self, rows: Rows) -> None:
         """Be done with some."""

@@ -14,12 +14,12 @@ from stream_service.block import Block
 class Ring:
     """Blocks in order of positions. A cursor is a position: that of the next event to take."""
 
-    def __init__(self, *, bytes_max: int, end: Position = Position(1)) -> None:
+    def __init__(self, *, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._blocks: deque[Block] = deque()
         self._bytes = 0
         # First position that is not in it yet.
-        self.end = end
+        self.end = Position(1)
 
     @property
     def first(self) -> Position:

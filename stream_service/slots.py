@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.columns.arrow import StringArray
-from shared.columns.bytes_view import is_valid, value_lengths, value_offsets
+from shared.columns.bytes_view import value_lengths, value_offsets
 
 SLOTS = 1024
 # As many consumers as share evenly enough.
@@ -29,9 +29,8 @@ with np.errstate(over="ignore"):
 
 
 def slots_of(positions: npt.NDArray[np.uint64], correlation_ids: StringArray) -> Slots:
-    """The slots of events."""
-    chained = is_valid(correlation_ids)
-    keys = np.where(chained, _text_hashes(correlation_ids), positions)
+    """The slots of events. An empty correlation id is none."""
+    keys = np.where(value_lengths(correlation_ids) > 0, _text_hashes(correlation_ids), positions)
     return (_mixed(keys) % np.uint64(SLOTS)).astype(np.uint16)
 
 
@@ -41,7 +40,8 @@ def owners_of(consumers: Sequence[str]) -> Owners:
     seeds = [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in consumers]
     slots = np.arange(SLOTS, dtype=np.uint64)
     scores = np.stack([_mixed(_mixed(slots) ^ np.uint64(seed)) for seed in seeds])
-    return scores.argmax(axis=0)
+    owners: Owners = scores.argmax(axis=0)
+    return owners
 
 
 def _text_hashes(texts: StringArray) -> npt.NDArray[np.uint64]:

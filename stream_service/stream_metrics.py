@@ -3,10 +3,9 @@
 Labels hold the names of the first LABELS_MAX subscriptions; the rest are "other", those without a name "unnamed".
 """
 
-from collections.abc import Iterable
-
 from shared.clock import Clock
 from shared.telemetry.metrics import BoundedLabel, Metrics
+from stream_service.group import Share, ShareDelivery
 from stream_service.message_builder import Message
 from stream_service.subscriber import Delivery, History, Subscriber
 from stream_service.subscription import Dropped
@@ -52,19 +51,15 @@ class StreamMetrics:
         elif isinstance(what, Dropped):
             self.dropped.labels(subscriber.label).inc(what.count)
 
+    def shared(self, name: str, what: ShareDelivery) -> None:
+        """Count what a consumer of a group is sent."""
+        if isinstance(what, Share):
+            self.delivered.labels(self.label(name)).inc(what.count)
+            self.redelivered.labels(self.label(name)).inc(len(what.redelivered))
+
     def received(self, recorded_ns: int) -> None:
         """Note when a published frame was recorded."""
         self.publish_lag_seconds.observe(max(self._clock.now_ns() - recorded_ns, 0) / 1e9)
-
-    def observe(self, subscribers: Iterable[Subscriber]) -> None:
-        """Show how subscribers are doing. Where several share a label, the one that is furthest behind."""
-        lags: dict[str, int] = {}
-        used: dict[str, float] = {}
-        for subscriber in subscribers:
-            label, subscription = subscriber.label, subscriber.subscription
-            lags[label] = max(lags.get(label, 0), subscriber.beat().lag_events)
-            used[label] = max(used.get(label, 0.0), subscription.buffered / subscription.buffer_size)
-        self.show(lags, used)
 
     def show(self, lags: dict[str, int], used: dict[str, float]) -> None:
         """Show lags and shares of buffers by label; those that are not named any more have none."""

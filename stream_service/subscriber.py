@@ -1,5 +1,6 @@
-"""One connected subscriber: takes from history or from the ring, as its subscription says, and speaks at least
-once in a heartbeat interval.
+"""One connected subscriber: takes from history or from the ring, as its subscription says.
+
+It speaks at least once in a heartbeat interval.
 
 Invariants: it is asked for one message at a time, when the one before is on its way; the last is Closing.
 """
@@ -97,6 +98,10 @@ class Subscriber:
                 yield message
                 if isinstance(message, Closing):
                     return
+
+    def resume_position(self) -> int:
+        """Where to go on if the stream ended now."""
+        return self.subscription.resume_position
 
     def beat(self) -> Beat:
         """Where it is now."""

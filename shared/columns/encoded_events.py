@@ -20,7 +20,7 @@ import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from shared.columns.answers import AnswerEncoder
-from shared.columns.arrow import StructArray
+from shared.columns.arrow import StringArray, StructArray
 from shared.columns.bytes_view import value_lengths
 from shared.errors import EventStorageException
 
@@ -53,8 +53,12 @@ class EncodedEvents:
 
     def correlation_ids(self) -> set[str]:
         """The correlation ids that occur."""
+        return {text for text in self.correlation_column().unique().to_pylist() if text}
+
+    def correlation_column(self) -> StringArray:
+        """The correlation id of each event; null where it has none."""
         events: StructArray = _views().correlations.list_to_record_batch([self.data]).column("events").values
-        return {text for text in events.field("correlation_id").unique().to_pylist() if text}
+        return events.field("correlation_id")
 
     def slice(self, start: int, stop: int) -> "EncodedEvents":
         """The events of [start, stop)."""

@@ -34,8 +34,10 @@ class PublishCall:
                 answer = await self._call.read()
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        except (TimeoutError, asyncio.InvalidStateError) as error:
+        except TimeoutError as error:
             raise unreachable(f"did not confirm within {timeout_s:g} s") from error
+        except asyncio.InvalidStateError as error:
+            raise unreachable(f"ended the call: {await self._call.details() or 'without a word'}") from error
         if not isinstance(answer, stream_service_pb2.PublishResponse):
             raise unreachable(f"ended the call: {await self._call.details() or 'without a word'}")
         return answer.position

@@ -66,7 +66,7 @@ class Cluster:
         if with_stream:
             query_address, stream_address = free_address(), free_address()
             settings["query"] = {"listen": query_address}
-            settings["ingest"]["publish_to"] = stream_address
+            settings["ingest"] = {"publish_to": stream_address} | dict(ingest or {})
             settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
             settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})
             self.stream = ServiceProcess("stream_service", directory / "stream", settings=settings, environ=environ)
