@@ -118,15 +118,11 @@ def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> Loca
     )
 
 
-def _publisher(
-    config: EventConfig, clock: Clock, metrics: IngestMetrics, writer: LocalLogWriter
-) -> Publisher | None:
+def _publisher(config: EventConfig, clock: Clock, metrics: IngestMetrics, writer: LocalLogWriter) -> Publisher | None:
     address = config.ingest.publish_to
     if not address:
         return None
-    return Publisher(
-        lambda: publish_call(address, writer.log_id), clock, metrics, last_position=writer.last_position
-    )
+    return Publisher(lambda: publish_call(address, writer.log_id), clock, metrics, last_position=writer.last_position)
 
 
 def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:

@@ -92,14 +92,21 @@ class QueryServicer:
     @raw_response
     async def query(self, request, context):
         from query_service.standin import batches
+
         committed = await self._committed(request.selection.min_position, context)
         encoder = AnswerEncoder(self._codec, committed.log_id)
         it = batches(self._log, request, committed)
         n = 0
         while True:
+
             def step():
                 b = next(it, None)
-                return None if b is None else (b.num_rows, encoder.encode(b, payload_as_struct=_as_struct(request.payload_form)))
+                return (
+                    None
+                    if b is None
+                    else (b.num_rows, encoder.encode(b, payload_as_struct=_as_struct(request.payload_form)))
+                )
+
             task = asyncio.ensure_future(self._read(step))
             try:
                 got = await asyncio.shield(task)
@@ -110,7 +117,9 @@ class QueryServicer:
                 break
             n += got[0]
             yield got[1]
-        yield query_service_pb2.QueryResponse(summary=query_service_pb2.ReadSummary(matched_events=n, snapshot_position=committed.position)).SerializeToString()
+        yield query_service_pb2.QueryResponse(
+            summary=query_service_pb2.ReadSummary(matched_events=n, snapshot_position=committed.position)
+        ).SerializeToString()
 
     async def _committed(self, min_position: int, context: Context) -> Committed:
         committed = self._log.committed()

@@ -1,4 +1,5 @@
 """Temporary stand-in for Query."""
+
 import datetime as dt
 import duckdb
 import pyarrow as pa
@@ -17,8 +18,18 @@ def model(f):
     tr = None
     if f.HasField("time_range"):
         r = f.time_range
-        tr = (to_datetime(r.start.ToNanoseconds()) if r.HasField("start") else None, to_datetime(r.end.ToNanoseconds()) if r.HasField("end") else None)
-    return EventFilters(type_patterns=list(f.type_patterns), time_range=tr, sources=list(f.sources), correlation_ids=list(f.correlation_ids), content_patterns=list(f.content_patterns), expression=f.expression)
+        tr = (
+            to_datetime(r.start.ToNanoseconds()) if r.HasField("start") else None,
+            to_datetime(r.end.ToNanoseconds()) if r.HasField("end") else None,
+        )
+    return EventFilters(
+        type_patterns=list(f.type_patterns),
+        time_range=tr,
+        sources=list(f.sources),
+        correlation_ids=list(f.correlation_ids),
+        content_patterns=list(f.content_patterns),
+        expression=f.expression,
+    )
 
 
 def batches(log, request, committed):

@@ -126,9 +126,7 @@ class Hub:
 
     def _evict(self, subscriber: Subscriber, until: Position) -> None:
         subscription = subscriber.subscription
-        subscription.evicted(
-            until, lambda: subscriber.matcher.count(self.ring, subscription.cursor, until)
-        )
+        subscription.evicted(until, lambda: subscriber.matcher.count(self.ring, subscription.cursor, until))
 
     def _changed(self) -> None:
         self.builder.forget()

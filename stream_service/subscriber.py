@@ -142,9 +142,7 @@ class Subscriber:
 
     def _from_ring(self) -> Message | None:
         subscription = self.subscription
-        message = self.builder.build(
-            self.matcher, subscription.cursor, payload_as_struct=self.payload_as_struct
-        )
+        message = self.builder.build(self.matcher, subscription.cursor, payload_as_struct=self.payload_as_struct)
         if message.until > subscription.cursor:
             subscription.took(message.until, message.count)
             self.counts.delivered += message.count

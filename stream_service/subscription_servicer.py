@@ -60,9 +60,7 @@ class SubscriptionServicer:
         self._limits = limits
 
     @raw_response
-    async def subscribe(
-        self, request: stream_service_pb2.SubscribeRequest, context: Context
-    ) -> AsyncIterator[bytes]:
+    async def subscribe(self, request: stream_service_pb2.SubscribeRequest, context: Context) -> AsyncIterator[bytes]:
         """Stream matching events, history first, then live."""
         del context
         asked = wire.subscription_asked(request, default_buffer_size=self._limits.default_buffer_size)
@@ -195,9 +193,7 @@ class SubscriptionServicer:
         wanted = wire.parked_positions(request, group.ledger.parked)
         retried = 0
         for position in wanted:
-            selection = Selection(
-                from_position=position, until_position=position + 1, payload_form=group.payload_form
-            )
+            selection = Selection(from_position=position, until_position=position + 1, payload_form=group.payload_form)
             async with aclosing(self._history.read(selection)) as found:
                 async for events in found:
                     retried += group.retry(events)

@@ -62,9 +62,7 @@ class SubscriptionAsked:
     payload_form: event_pb2.PayloadForm.ValueType
 
 
-def subscription_asked(
-    request: stream_service_pb2.SubscribeRequest, *, default_buffer_size: int
-) -> SubscriptionAsked:
+def subscription_asked(request: stream_service_pb2.SubscribeRequest, *, default_buffer_size: int) -> SubscriptionAsked:
     """What a SubscribeRequest asks for."""
     for field in ("subscription", "consumer"):
         if getattr(request, field):
@@ -190,9 +188,7 @@ def check_acknowledgement(request: stream_service_pb2.AcknowledgeRequest) -> Non
 
 def parked_event(position: int, parked: Parked) -> stream_service_pb2.ParkedEvent:
     """A parked event."""
-    event = stream_service_pb2.ParkedEvent(
-        position=position, failed_deliveries=parked.failures, failure=parked.failure
-    )
+    event = stream_service_pb2.ParkedEvent(position=position, failed_deliveries=parked.failures, failure=parked.failure)
     event.parked_at.FromNanoseconds(parked.parked_ns)
     return event
 

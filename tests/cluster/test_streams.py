@@ -134,7 +134,9 @@ def test_ephemeral_subscriptions_are_listed(shared):
         assert (status.durable, status.state, status.buffer_size) == (False, "live", 7)
         name = "eventlog_stream_delivered_events_total{subscription=dashboard}"
         assert metrics(shared.stream)[name] == len(reader.positions)
-        wait_until(lambda: "eventlog_stream_lag_events{subscription=dashboard}" in metrics(shared.stream), "lag is shown")
+        wait_until(
+            lambda: "eventlog_stream_lag_events{subscription=dashboard}" in metrics(shared.stream), "lag is shown"
+        )
 
 
 def test_starts_on_an_empty_log(make_cluster):

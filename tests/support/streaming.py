@@ -159,4 +159,3 @@ class Reader:
     def dropped(self) -> list[stream_service_pb2.Dropped]:
         """What it was told it will not get."""
         return [message.dropped for message in self.told if message.HasField("dropped")]
-
