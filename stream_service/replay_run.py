@@ -22,7 +22,7 @@ from stream_service.pacing import Playback, PlaybackTimes, RateLimit, Timeline, 
 from stream_service.read_ahead import ReadAhead, Source
 
 COMPLETED = "COMPLETED"
-# Bytes of the events of one message, unless one event has more: gRPC's clients take 4 MiB if they are not told otherwise.
+# Bytes of the events of one message, unless one event has more: gRPC's clients take 4 MiB by default.
 DELIVERY_BYTES_MAX = 3_500_000
 
 
