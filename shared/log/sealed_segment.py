@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from shared.columns.arrow import compute as pc
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import EventStorageException
 from shared.log.file_system import FileSystem
@@ -88,7 +89,8 @@ def _classes(groups: Mapping[str, Sequence[pa.RecordBatch]], classes: RetentionC
     for name, batches in groups.items():
         configured = classes.named(name)
         rows = sum(len(batch) for batch in batches)
-        found.append(SealedClass(name, configured.pattern, configured.seconds, rows))
+        newest = max((pc.max(batch.column("recorded_at").cast(pa.int64())).as_py() for batch in batches), default=None)
+        found.append(SealedClass(name, configured.pattern, configured.seconds, rows, newest))
     return tuple(found)
 
 
