@@ -1,7 +1,7 @@
 """What the ingest service does beside appending: seal rotated segments, mend sidecars, forget old request ids.
 
-The directory is the list of what is to be done: a .log file with a segment after it is rotated and
-waits to be sealed. Nothing here stands in the way of an append; what fails is counted, logged and
+The directory is the list of what is to be done: a .log file that is not appended to any more waits to
+be sealed. Nothing here stands in the way of an append; what fails is counted, logged and
 tried again.
 """
 
@@ -10,18 +10,21 @@ import contextlib
 import itertools
 import logging
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
 from ingest_service.metrics import IngestMetrics
 from shared.clock import Clock
 from shared.config import StorageConfig
+from shared.log.committed_position import read_committed
 from shared.log.file_system import LocalFileSystem
 from shared.log.frame import FrameDamaged
 from shared.log.names import QUARANTINE, SEGMENTS, list_segments, parse_requests_name
 from shared.log.request_file import newest_recorded_at
 from shared.log.sealing import SealOrder
 from shared.log.sidecars import rebuild_sidecars
+from shared.log.types import Position
 
 _POLL_S = 0.5
 _RETRY_S = 5.0
@@ -84,16 +87,14 @@ class Housekeeping:
         return 0.0 if len(orders) > 1 else _POLL_S
 
     def _seal_orders(self) -> list[SealOrder]:
-        segments = list_segments(self._fs.list(SEGMENTS))
         retention = self._storage.retention
-        # The last segment may still be appended to.
-        rotated = [(each, following) for each, following in itertools.pairwise(segments) if each.log is not None]
+        rotated = list(self._rotated())
         return [
             SealOrder(
                 base_path=str(self._storage.base_path),
                 log_id=self._log_id,
-                first=segment.first,
-                until=following.first,
+                first=first,
+                until=until,
                 retention_default_s=round(retention.default),
                 retention_by_type_s={pattern: round(seconds) for pattern, seconds in retention.by_type.items()},
                 promoted_paths=list(self._storage.promoted_paths),
@@ -101,8 +102,22 @@ class Housekeeping:
                 write_index=self._storage.index.enabled,
                 niceness=_NICENESS if len(rotated) <= _BACKLOG_CALM else 0,
             )
-            for segment, following in rotated
+            for first, until in rotated
         ]
+
+    def _rotated(self) -> Iterator[tuple[Position, Position]]:
+        """First position of each segment that is not appended to any more, and the first after it."""
+        # Asked before the listing: what is not active then never will be again.
+        committed = read_committed(self._fs)
+        segments = list_segments(self._fs.list(SEGMENTS))
+        for segment, following in itertools.zip_longest(segments, segments[1:]):
+            if segment.log is None:
+                continue
+            if following is not None:
+                yield segment.first, following.first
+            elif committed is not None and segment.first < committed.active_first:
+                # After a restart the next append begins another segment, right there.
+                yield segment.first, committed.active_first
 
     async def _seal(self, order: SealOrder) -> bool:
         started_s = self._clock.monotonic_s()

@@ -13,7 +13,7 @@ from ingest_service.metrics import IngestMetrics
 from shared.config import IndexConfig, StorageConfig
 from shared.log.file_system import LocalFileSystem
 from shared.log.log_writer import LocalLogWriter
-from shared.log.names import SEGMENTS, requests_name
+from shared.log.names import SEGMENTS, log_name, requests_name
 from shared.log.recovery import RememberedRequest
 from shared.log.request_file import write_request_file
 from shared.log.sealing import SealOrder
@@ -87,6 +87,20 @@ async def test_rotated_segments_are_sealed_oldest_first(house: _House) -> None:
     """The active one is left alone."""
     await _run_until(house.keeper, lambda: len(house.tried) == 3)
     assert house.tried == [1, 2, 3]
+
+
+async def test_the_last_segment_is_sealed_after_a_restart(house: _House) -> None:
+    """The next append begins another one, so nothing is to be waited for; an empty one stays."""
+    house.writer.close()
+    house.writer = open_writer(house.fs, house.clock)
+    await _run_until(house.keeper, lambda: len(house.tried) == 4)
+    assert house.tried == [1, 2, 3, 4]
+    house.writer.append(numbered_frame(5, 1))
+    house.writer.rotate()
+    house.writer.close()
+    house.writer = open_writer(house.fs, house.clock)
+    await _run_until(house.keeper, lambda: len(house.tried) == 5)
+    assert [each for each in house.fs.list(SEGMENTS) if each.endswith(".log")] == [log_name(Position(6))]
 
 
 async def test_a_segment_that_cannot_be_sealed_holds_up_no_other(house: _House) -> None:
