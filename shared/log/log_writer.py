@@ -25,9 +25,10 @@ _DISK_CHECK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class RotationLimits:
-    """When the active segment is closed: whichever comes first."""
+    """When the active segment is closed: whichever comes first. Raw bytes are those before compression."""
 
     bytes_max: int
+    raw_bytes_max: int
     age_max_s: float
     events_max: int
 
@@ -150,6 +151,7 @@ class LocalLogWriter:
             return False
         return (
             active.end + frame.header.length > self._limits.bytes_max
+            or active.raw_bytes + frame.header.raw_length > self._limits.raw_bytes_max
             or active.events + frame.header.count > self._limits.events_max
             or active.age_s > self._limits.age_max_s
         )

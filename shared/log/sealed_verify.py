@@ -98,7 +98,7 @@ def _content_damage(file: SealedFile, metadata: SealedMetadata) -> Iterator[Dama
         problem = f"the file has {rows} events, its metadata says {metadata.rows}: restore it from a backup"
         yield Damage(name.positions, name.parquet, problem)
     previous = metadata.positions.first - 1
-    with JsonExtractor(list(dict.fromkeys(column.path for column in metadata.promoted))) as extractor:
+    with JsonExtractor() as extractor:
         for group in file.row_groups:
             problem = _row_group_problem(file, metadata, group, previous, extractor)
             if problem:
