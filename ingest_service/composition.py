@@ -86,6 +86,7 @@ async def run(config: EventConfig) -> None:
                 config.storage,
                 log_id=writer.log_id,
                 request_id_horizon_s=config.ingest.request_id_horizon,
+                request_ids_max=config.ingest.request_ids_max,
             )
             running = tasks.create_task(housekeeping.run())
             server.set_serving("", serving=True)
@@ -98,7 +99,12 @@ def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> Loca
     return LocalLogWriter(
         fs,
         clock,
-        limits=RotationLimits(rotation.max_size, rotation.max_age, rotation.max_events),
+        limits=RotationLimits(
+            bytes_max=rotation.max_size,
+            raw_bytes_max=rotation.max_raw_size,
+            age_max_s=rotation.max_age,
+            events_max=rotation.max_events,
+        ),
         free_bytes_min=config.storage.min_free_bytes,
         new_log_id=new_log_id(),
     )
