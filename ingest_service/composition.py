@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -17,7 +18,8 @@ from ingest_service.group_commit import GroupCommit
 from ingest_service.housekeeping import Housekeeping
 from ingest_service.metrics import IngestMetrics
 from ingest_service.request_memory import RequestMemory, load_requests
-from ingest_service.servicer import IngestServicer
+from ingest_service.servicer import BatchLimits, IngestServicer
+from ingest_service.structures import StructureLine
 from shared.clock import Clock, SystemClock
 from shared.columns.wire import WireCodec
 from shared.config import EventConfig
@@ -64,15 +66,17 @@ async def run(config: EventConfig) -> None:
         commit.start()
         # After the drain of the server, what was accepted is committed.
         stack.push_async_callback(asyncio.to_thread, commit.stop, config.ingest.grace)
+        structures_thread = ThreadPoolExecutor(1, thread_name_prefix="structures")
+        stack.callback(structures_thread.shutdown, wait=False, cancel_futures=True)
         servicer = IngestServicer(
             commit,
             codec,
-            ingest_metrics,
-            clock,
-            server.drain,
+            StructureLine(codec, structures_thread),
+            metrics=ingest_metrics,
+            clock=clock,
+            drain=server.drain,
             log_id=writer.log_id,
-            batch_events_max=config.ingest.batch_events_max,
-            batch_bytes_max=config.ingest.batch_bytes_max,
+            limits=BatchLimits(config.ingest.batch_events_max, config.ingest.batch_bytes_max),
         )
         admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage=damage, config=config)
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)

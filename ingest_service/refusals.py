@@ -1,6 +1,11 @@
 """Why a request that was well-formed is not answered with positions."""
 
-from shared.errors import EventException, StorageUnavailable
+from collections.abc import Sequence
+
+from shared.errors import EventException, EventValidationException, FieldViolation, StorageUnavailable
+
+# A refused request names this many wrong fields and says how many more there are.
+VIOLATIONS_MAX = 20
 
 
 def draining() -> StorageUnavailable:
@@ -21,3 +26,14 @@ def unavailable(error: EventException | None) -> StorageUnavailable:
 def internal_fault() -> EventException:
     """The error for a request that met a bug of ours; what it was stands in the service's log."""
     return EventException("the request could not be logged because of a fault in the service", reason="INTERNAL")
+
+
+def invalid_events(found: Sequence[FieldViolation]) -> EventValidationException:
+    """The error for a request with wrong events; found are all of their wrong fields, at least one."""
+    first = found[0]
+    return EventValidationException(
+        f"nothing was logged: {first.field} {first.description}"
+        + (f" (and {len(found) - 1} more wrong fields)" if len(found) > 1 else ""),
+        violations=found[:VIOLATIONS_MAX],
+        violations_left_out=max(len(found) - VIOLATIONS_MAX, 0),
+    )
