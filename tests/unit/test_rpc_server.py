@@ -91,8 +91,10 @@ async def test_watch_tells_each_change_and_ends_with_the_drain():
         assert (await unknown.read()).status == SERVICE_UNKNOWN
         server.set_serving(ECHO, serving=True)
         assert (await watch.read()).status == SERVING
+        # Read beside the stop: gRPC's client gives no message away once it knows that the call ended.
+        last = asyncio.ensure_future(watch.read())
         await asyncio.wait_for(server.stop(grace_s=60), 10)
-        assert (await watch.read()).status == NOT_SERVING
+        assert (await last).status == NOT_SERVING
         assert await watch.read() is grpc.aio.EOF
         assert await unknown.read() is grpc.aio.EOF
 
@@ -174,6 +176,34 @@ async def test_drain_lets_running_calls_end_and_refuses_new_ones():
         assert said(await running) == "early"
     assert seen["health"] == NOT_SERVING
     assert (seen["refusal"].reason, seen["refusal"].retryable) == ("SERVER_DRAINING", True)
+
+
+async def test_drain_tells_everyone_who_calls():
+    """Callers that come again and again without a pause are each told SERVER_DRAINING once, then find nobody."""
+
+    class Say:
+        async def say(self, request, context):
+            return request
+
+    async def call_until_nobody_is_there(say) -> list[str]:
+        reasons = []
+        while "DEPENDENCY_UNAVAILABLE" not in reasons:
+            try:
+                await say(text("a"), timeout=30)
+            except grpc.RpcError as error:
+                reasons.append(from_rpc_error(error).reason)
+            else:
+                served.set()
+        return reasons
+
+    served = asyncio.Event()
+    async with echo_server(Say()) as (server, channel):
+        say = channel.unary_unary(f"/{ECHO}/Say")
+        callers = [asyncio.ensure_future(call_until_nobody_is_there(say)) for _ in range(64)]
+        await served.wait()
+        await asyncio.wait_for(server.stop(grace_s=60), 30)
+        reasons = await asyncio.gather(*callers)
+    assert {tuple(each) for each in reasons} == {("SERVER_DRAINING", "DEPENDENCY_UNAVAILABLE")}
 
 
 async def test_drain_ends_after_the_grace():
