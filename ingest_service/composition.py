@@ -32,14 +32,13 @@ from shared.rpc.server import Server, serve_until_signalled
 from shared.telemetry.metrics import Metrics
 
 SERVICE = "ingest_service"
-_NANOS = 1_000_000_000
 
 _log = logging.getLogger(__name__)
 
 
-async def run(config: EventConfig) -> None:
-    """Recover the log and serve until SIGTERM; then drain, sync and give the log back."""
-    clock = SystemClock()
+async def run(config: EventConfig, clock: Clock | None = None) -> None:
+    """Recover the log and serve until SIGTERM; then drain, sync and give the log back. clock: None for the system's."""
+    clock = clock or SystemClock()
     metrics = Metrics(SERVICE)
     ingest_metrics = IngestMetrics(metrics)
     fs = LocalFileSystem(config.storage.base_path)
@@ -109,10 +108,8 @@ def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> Loca
 
 
 def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:
-    memory = RequestMemory(
-        requests_max=config.ingest.request_ids_max, horizon_ns=round(config.ingest.request_id_horizon * _NANOS)
-    )
-    load_requests(memory, fs, recovered, now_ns=clock.now_ns())
+    memory = RequestMemory(requests_max=config.ingest.request_ids_max, horizon_s=config.ingest.request_id_horizon)
+    load_requests(memory, fs, recovered, now_s=clock.monotonic_s())
     return memory
 
 

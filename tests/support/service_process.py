@@ -31,6 +31,7 @@ LINES_MAX = 10_000
 # The section of the configuration that holds a service's addresses.
 _SECTIONS = {
     "ingest_service": "ingest",
+    "tests.support.clocked_ingest": "ingest",
     "query_service": "query",
     "stream_service": "streaming",
     "analysis_service": "analysis",
