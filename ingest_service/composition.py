@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -65,19 +65,25 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
         commit.start()
         # After the drain of the server, what was accepted is committed.
         stack.push_async_callback(asyncio.to_thread, commit.stop, config.ingest.grace)
-        structures_thread = ThreadPoolExecutor(1, thread_name_prefix="structures")
-        stack.callback(structures_thread.shutdown, wait=False, cancel_futures=True)
         servicer = IngestServicer(
             commit,
             codec,
-            StructureLine(codec, structures_thread),
+            StructureLine(codec, _thread(stack, "structures")),
             metrics=ingest_metrics,
             clock=clock,
             drain=server.drain,
             log_id=writer.log_id,
             limits=BatchLimits(config.ingest.batch_events_max, config.ingest.batch_bytes_max),
         )
-        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage=damage, config=config)
+        admin = LogAdminServicer(
+            commit,
+            writer,
+            LocalLogReader(fs),
+            fs,
+            maintenance=_thread(stack, "maintenance"),
+            damage=damage,
+            config=config,
+        )
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)
@@ -94,6 +100,13 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
             server.set_serving("", serving=True)
             await serve_until_signalled(server, grace_s=config.ingest.grace)
             running.cancel()
+
+
+def _thread(stack: AsyncExitStack, name: str) -> Executor:
+    """A thread that does one thing at a time, until the stack is left; what it has not begun by then is not done."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+    stack.callback(thread.shutdown, wait=False, cancel_futures=True)
+    return thread
 
 
 def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> LocalLogWriter:

@@ -31,9 +31,9 @@ def internal_fault() -> EventException:
 def invalid_events(found: Sequence[FieldViolation]) -> EventValidationException:
     """The error for a request with wrong events; found are all of their wrong fields, at least one."""
     first = found[0]
-    return EventValidationException(
-        f"nothing was logged: {first.field} {first.description}"
-        + (f" (and {len(found) - 1} more wrong fields)" if len(found) > 1 else ""),
-        violations=found[:VIOLATIONS_MAX],
-        violations_left_out=max(len(found) - VIOLATIONS_MAX, 0),
-    )
+    others = f" (and {len(found) - 1} more wrong fields)" if len(found) > 1 else ""
+    message = f"nothing was logged: {first.field} {first.description}{others}"
+    error = EventValidationException(message, violations=found[:VIOLATIONS_MAX])
+    if len(found) > VIOLATIONS_MAX:
+        error.metadata["violations_left_out"] = str(len(found) - VIOLATIONS_MAX)
+    return error

@@ -155,15 +155,16 @@ class IngestServicer:
                 await self._commit.wait_for_room()
 
     async def _streamed(self, pending: PendingRequest, context: Context) -> Acknowledgement:
-        if context.time_remaining() is None:
-            return await pending.answer
+        # A stream without a deadline waits as long as it takes.
+        patience_s = None if context.time_remaining() is None else _patience_s(context)
         try:
-            return await asyncio.wait_for(pending.answer, _patience_s(context))
+            ack = await asyncio.wait_for(pending.answer, patience_s)
         except TimeoutError:
             raise unavailable(self._commit.status().storage_error) from None
+        self._observe(pending)
+        return ack
 
     async def _acknowledged(self, pending: PendingRequest, context: Context) -> Acknowledgement:
-        started_s = self._clock.monotonic_s()
         if pending.head.structures:
             pending.body = await self._structures.replace(pending.body, patient=False)
         self._commit.submit(pending)
@@ -174,8 +175,11 @@ class IngestServicer:
         finally:
             expiry.cancel()
             pending.abandoned = True
-        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - started_s)
+        self._observe(pending)
         return ack
+
+    def _observe(self, acknowledged: PendingRequest) -> None:
+        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - acknowledged.received_s)
 
     def _expire(self, pending: PendingRequest) -> None:
         if not pending.answer.done():
@@ -195,7 +199,8 @@ class IngestServicer:
         if head.durability not in _DURABILITIES:
             raise _invalid("durability", f"has the unknown value {head.durability}")
         durable = head.durability != pb.DURABILITY_BUFFERED
-        return PendingRequest(request, head, durable, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        return PendingRequest(request, head, durable, answer, received_s=self._clock.monotonic_s())
 
     def _too_large(self, size: str) -> EventValidationException:
         return EventValidationException(

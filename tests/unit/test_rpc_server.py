@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from shared.clock import SystemClock
 from shared.errors import EventConfigException, EventException
 from shared.rpc.channel import ChannelLimits, connect, connect_sync
+from shared.rpc.metrics_page import READ_TIMEOUT_S, READERS_MAX
 from shared.rpc.remote_error import from_rpc_error
 from shared.rpc.server import Server, ServerLimits
 from shared.telemetry.metrics import Metrics
@@ -131,6 +132,25 @@ async def test_metrics_page_shows_calls_and_process():
     assert 'eventlog_service_info{service="test_service"} 1.0' in shown
     names = {line.split("{")[0].split(" ")[0] for line in shown.splitlines() if not line.startswith("#")}
     assert [name for name in names if not name.startswith("eventlog_")] == []
+
+
+async def test_silent_readers_of_the_metrics_page_are_few():
+    """As many as there are places are waited for, more are let go of at once, and a place that is left is free."""
+    async with echo_server(object()) as (server, _):
+        host, _, port = server.metrics_address.rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(READERS_MAX)]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(READ_TIMEOUT_S / 2):
+            assert await reader.read() == b""
+        for each in (writer, *(writer for _, writer in silent)):
+            each.close()
+        for _ in range(100):
+            try:
+                shown = await page(server)
+                break
+            except OSError:
+                await asyncio.sleep(0.05)
+        assert "eventlog_service_info" in shown
 
 
 async def test_second_server_on_a_port_fails_with_the_address():
