@@ -39,7 +39,7 @@ class _Pipeline:
         self.writer = open_writer(self.fs, clock)
         self.builder = FrameBuilder(
             Enricher(WireCodec(), host="h", version="v"),
-            RequestMemory(requests_max=1000, horizon_ns=10**15),
+            RequestMemory(requests_max=1000, horizon_s=10**6),
             clock,
             last_position=self.writer.last_position,
             recorded_at=self.writer.recovered.last_recorded_at,

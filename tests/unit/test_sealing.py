@@ -100,8 +100,8 @@ def test_request_ids_survive() -> None:
     assert [(each.request_id, each.first_position, each.count) for each in found] == [
         (f"event-{first}", first, 3) for first in (1, 4, 7)
     ]
-    memory = RequestMemory(requests_max=10, horizon_ns=10**18)
-    load_requests(memory, fs, Recovered(LOG_ID), now_ns=START_NS)
+    memory = RequestMemory(requests_max=10, horizon_s=3600)
+    load_requests(memory, fs, Recovered(LOG_ID), now_s=0.0)
     assert memory.find("event-4", 3, {}) == (PositionRange(Position(4), Position(6)), START_NS)
 
 
