@@ -18,7 +18,7 @@ import grpc
 
 from shared.clock import Clock
 from shared.errors import EventException
-from shared.rpc.drain import Drain, draining_error
+from shared.rpc.drain import Drain
 from shared.rpc.reasons import INTERNAL
 from shared.rpc.status import internal_error, reason_of, to_status
 from shared.telemetry.request_id import accepted_request_id, current_request_id, new_request_id
@@ -142,7 +142,7 @@ class _Call:
             # Costs an operation of its own: whoever did not ask learns the id where a call fails.
             await self._context.send_initial_metadata(((REQUEST_ID_KEY, self._request_id),))
         if self._rpc.drains and self._rpc.environment.drain.begun:
-            raise draining_error("the service")
+            await self._rpc.environment.drain.refuse("the service")
 
     def received(self, request: bytes) -> Any:
         """Count and parse a request."""

@@ -46,16 +46,18 @@ class Cluster:
         storage: Mapping[str, Any] | None = None,
         ingest: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        ingest_module: str = "ingest_service",
     ) -> None:
         """Prepare them; __enter__ starts them.
 
         directory: where the services keep what is not the log. log: the log's directory, by default below it.
         storage, ingest: sections of the configuration. No disk space is kept in reserve unless storage says so.
+        ingest_module: what to start as the ingest service.
         """
         self.log = log or directory / "events"
         settings = {"storage": {"base_path": str(self.log), "min_free_bytes": 0} | dict(storage or {})}
         self.ingest = ServiceProcess(
-            "ingest_service",
+            ingest_module,
             directory / "ingest",
             settings=settings | {"ingest": dict(ingest or {})},
             environ=environ,
