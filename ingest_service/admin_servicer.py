@@ -1,11 +1,18 @@
-"""LogAdminService over gRPC: what operators ask of the log. Reads go to threads, changes to the appending thread."""
+"""LogAdminService over gRPC: what operators ask of the log.
+
+Quick reads go to threads, changes to the appending thread. What reads or makes whole segments is done one after
+the other in a thread of its own, whoever asks: it keeps nobody from asking how the log is doing.
+"""
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from eventlog.v1 import log_admin_service_pb2 as pb
 
@@ -34,6 +41,7 @@ _SEGMENT_CHANGES_MAX = 5
 
 _log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _STATES = {
@@ -53,13 +61,16 @@ class LogAdminServicer:
         reader: LocalLogReader,
         fs: LocalFileSystem,
         *,
+        maintenance: Executor,
         damage: DamageRegister,
         config: EventConfig,
     ) -> None:
+        """Maintenance: runs one thing at a time."""
         self._commit = commit
         self._writer = writer
         self._reader = reader
         self._fs = fs
+        self._maintenance = maintenance
         self._damage = damage
         self._config = config
         self._token_key = blake2b(writer.log_id.encode(), digest_size=32).digest()
@@ -93,7 +104,7 @@ class LogAdminServicer:
         del context
         total = pb.VerifyLogResponse(done=True)
         for span in await asyncio.to_thread(self._spans, request.from_position, request.until_position):
-            summary, verified = await asyncio.to_thread(self._verify, span)
+            summary, verified = await self._in_turn(self._verify, span)
             total.verified_events += verified.events
             total.verified_bytes += verified.bytes
             damage = [_damage_message(each) for each in verified.damage]
@@ -112,13 +123,18 @@ class LogAdminServicer:
     async def rebuild_index(self, request: pb.RebuildIndexRequest, context: Context) -> pb.RebuildIndexResponse:
         """Make index sidecars anew."""
         del context
-        rebuilt = await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=request.only_missing)
+        rebuilt = await self._in_turn(rebuild_sidecars, self._fs, only_missing=request.only_missing)
         self._damage.add(rebuilt.damage)
         return pb.RebuildIndexResponse(
             rebuilt_sidecars=rebuilt.made,
             kept_sidecars=rebuilt.kept,
             damage=[_damage_message(each) for each in rebuilt.damage[:DAMAGE_SHOWN_MAX]],
         )
+
+    async def _in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes long when it is its turn. What it logs has the request id of the call."""
+        call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._maintenance, call)
 
     def _status(self) -> pb.GetLogStatusResponse:
         commit = self._commit.status()

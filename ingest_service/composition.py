@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -18,7 +19,8 @@ from ingest_service.housekeeping import Housekeeping
 from ingest_service.metrics import IngestMetrics
 from ingest_service.publisher import Publisher
 from ingest_service.request_memory import RequestMemory, load_requests
-from ingest_service.servicer import IngestServicer
+from ingest_service.servicer import BatchLimits, IngestServicer
+from ingest_service.structures import StructureLine
 from shared.clock import Clock, SystemClock
 from shared.columns.wire import WireCodec
 from shared.config import EventConfig
@@ -32,14 +34,13 @@ from shared.rpc.server import Server, serve_until_signalled
 from shared.telemetry.metrics import Metrics
 
 SERVICE = "ingest_service"
-_NANOS = 1_000_000_000
 
 _log = logging.getLogger(__name__)
 
 
-async def run(config: EventConfig) -> None:
-    """Recover the log and serve until SIGTERM; then drain, sync and give the log back."""
-    clock = SystemClock()
+async def run(config: EventConfig, clock: Clock | None = None) -> None:
+    """Recover the log and serve until SIGTERM; then drain, sync and give the log back. clock: None for the system's."""
+    clock = clock or SystemClock()
     metrics = Metrics(SERVICE)
     ingest_metrics = IngestMetrics(metrics)
     fs = LocalFileSystem(config.storage.base_path)
@@ -78,14 +79,22 @@ async def run(config: EventConfig) -> None:
         servicer = IngestServicer(
             commit,
             codec,
-            ingest_metrics,
-            clock,
-            server.drain,
+            StructureLine(codec, _thread(stack, "structures")),
+            metrics=ingest_metrics,
+            clock=clock,
+            drain=server.drain,
             log_id=writer.log_id,
-            batch_events_max=config.ingest.batch_events_max,
-            batch_bytes_max=config.ingest.batch_bytes_max,
+            limits=BatchLimits(config.ingest.batch_events_max, config.ingest.batch_bytes_max),
         )
-        admin = LogAdminServicer(commit, writer, LocalLogReader(fs), fs, damage=damage, config=config)
+        admin = LogAdminServicer(
+            commit,
+            writer,
+            LocalLogReader(fs),
+            fs,
+            maintenance=_thread(stack, "maintenance"),
+            damage=damage,
+            config=config,
+        )
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)
@@ -97,6 +106,7 @@ async def run(config: EventConfig) -> None:
                 config.storage,
                 log_id=writer.log_id,
                 request_id_horizon_s=config.ingest.request_id_horizon,
+                request_ids_max=config.ingest.request_ids_max,
             )
             running = [tasks.create_task(housekeeping.run())]
             if publisher:
@@ -107,12 +117,24 @@ async def run(config: EventConfig) -> None:
                 task.cancel()
 
 
+def _thread(stack: AsyncExitStack, name: str) -> Executor:
+    """A thread that does one thing at a time, until the stack is left; what it has not begun by then is not done."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+    stack.callback(thread.shutdown, wait=False, cancel_futures=True)
+    return thread
+
+
 def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> LocalLogWriter:
     rotation = config.storage.rotation
     return LocalLogWriter(
         fs,
         clock,
-        limits=RotationLimits(rotation.max_size, rotation.max_age, rotation.max_events),
+        limits=RotationLimits(
+            bytes_max=rotation.max_size,
+            raw_bytes_max=rotation.max_raw_size,
+            age_max_s=rotation.max_age,
+            events_max=rotation.max_events,
+        ),
         free_bytes_min=config.storage.min_free_bytes,
         new_log_id=new_log_id(),
     )
@@ -126,10 +148,8 @@ def _publisher(config: EventConfig, clock: Clock, metrics: IngestMetrics, writer
 
 
 def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:
-    memory = RequestMemory(
-        requests_max=config.ingest.request_ids_max, horizon_ns=round(config.ingest.request_id_horizon * _NANOS)
-    )
-    load_requests(memory, fs, recovered, now_ns=clock.now_ns())
+    memory = RequestMemory(requests_max=config.ingest.request_ids_max, horizon_s=config.ingest.request_id_horizon)
+    load_requests(memory, fs, recovered, now_s=clock.monotonic_s())
     return memory
 
 

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import Struct
 
 from ingest_service.payload_check import PayloadCheck, find_deep_payloads
-from shared.columns.arrow import Array, BinaryArray, BooleanArray, ListArray, StringArray, StructArray
+from ingest_service.refusals import invalid_events
+from shared.columns.arrow import Array, BooleanArray, ListArray, StringArray, StructArray
 from shared.columns.arrow import compute as pc
 from shared.columns.bytes_view import boolean_array, is_valid, value_lengths
 from shared.columns.constants import constant
@@ -34,8 +32,6 @@ from shared.log.types import Nanoseconds
 SECONDS_MIN, SECONDS_MAX = -9_223_372_036, 9_223_372_035
 _NANOS_PER_SECOND = 1_000_000_000
 _TYPE = re.compile(TYPE_PATTERN, re.ASCII)
-# A rejected request names this many wrong fields and says how many more there are.
-VIOLATIONS_MAX = 20
 
 
 @dataclass(slots=True)
@@ -71,7 +67,7 @@ class Enricher:
         offsets = lists.offsets.to_pylist()
         events = lists.flatten()
         columns = _Columns(events)
-        wrong = [*columns.convert_structs(), *columns.find_wrong(self._payload_check)]
+        wrong = list(columns.find_wrong(self._payload_check))
         proposed = Proposed(self._complete(columns, recorded_at), offsets)
         proposed.rejections.update(malformed)
         proposed.rejections.update(_rejections(wrong, offsets))
@@ -119,28 +115,13 @@ class _Columns:
         self.source: StringArray = events.field("source")
         self.correlation_id: StringArray = events.field("correlation_id")
         self.payload: StringArray = events.field("payload_json")
-        self._struct: BinaryArray = events.field("payload")
+        # Structures became text before; see `structures`.
+        assert events.field("payload").null_count == len(events)
         self._seconds, self._nanos = events.field("timestamp").flatten()
         metadata = events.field("metadata").flatten()
         self.host, self.version, self.user, self.session_id, tags = metadata
         self.tags: ListArray = _fill_empty_lists(tags)
         self.timestamp: Array = pa.nulls(len(events), TIMESTAMP)
-
-    def convert_structs(self) -> Iterator[_Wrong]:
-        """Turn payloads typed as structures into JSON text; the slow path, taken only where there are any."""
-        if self._struct.null_count == len(self._struct):
-            return
-        both = is_valid(self._struct) & is_valid(self.payload)
-        yield _Wrong(_rows(both), "payload", "payload and payload_json are both set: send one of them")
-        texts = self.payload.to_pylist()
-        failed = []
-        for row, data in enumerate(self._struct.to_pylist()):
-            if data is not None and texts[row] is None:
-                texts[row] = _struct_text(data)
-                if texts[row] is None:
-                    failed.append(row)
-        self.payload = pa.array(texts, pa.string())
-        yield _Wrong(failed, "payload", "is malformed, too deep for a structure, or holds a number that is not finite")
 
     def find_wrong(self, payload_check: PayloadCheck) -> Iterator[_Wrong]:
         """Apply every rule, each to all rows."""
@@ -170,9 +151,11 @@ class _Columns:
         counts = value_lengths(self.tags)
         yield _Wrong(_rows(counts > TAGS_MAX), "metadata.tags", f"has over {TAGS_MAX} tags")
         lengths = value_lengths(self.tags.flatten())
-        wrong = np.flatnonzero((lengths < 1) | (lengths > TEXT_BYTES_MAX))
-        if len(wrong):
-            rows = np.unique(np.repeat(np.arange(len(counts)), counts)[wrong]).tolist()
+        wrong = (lengths < 1) | (lengths > TEXT_BYTES_MAX)
+        if wrong.any():
+            before = np.append(0, np.cumsum(wrong))
+            ends = np.cumsum(counts)
+            rows = _rows(before[ends] > before[ends - counts])
             yield _Wrong(rows, "metadata.tags", f"has a tag that is empty or longer than {TEXT_BYTES_MAX} bytes")
 
     def _wrong_timestamps(self) -> Iterator[_Wrong]:
@@ -216,38 +199,8 @@ def _rejections(wrong: Sequence[_Wrong], offsets: list[int]) -> dict[int, EventV
             found.append(FieldViolation(f"events[{row - offsets[request]}].{name}", description))
             at += 1
         if found:
-            rejections[request] = _invalid_events(found)
+            rejections[request] = invalid_events(found)
     return rejections
-
-
-def _invalid_events(found: list[FieldViolation]) -> EventValidationException:
-    more = len(found) - VIOLATIONS_MAX
-    first = found[0]
-    return EventValidationException(
-        f"nothing was logged: {first.field} {first.description}"
-        + (f" (and {len(found) - 1} more wrong fields)" if len(found) > 1 else ""),
-        violations=found[:VIOLATIONS_MAX],
-        violations_left_out=max(more, 0),
-    )
-
-
-def _struct_text(data: bytes) -> str | None:
-    try:
-        document = MessageToDict(Struct.FromString(data))
-        # JSON has no integers of its own in a Struct: what is whole is written as an integer.
-        return orjson.dumps(_whole_numbers(document)).decode()
-    except Exception:  # noqa: BLE001 — whatever protobuf or orjson refuse is the caller's malformed structure
-        return None
-
-
-def _whole_numbers(value: object) -> object:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return value
 
 
 def _rows(mask: npt.NDArray[np.bool_]) -> list[int]:

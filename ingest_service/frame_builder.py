@@ -7,6 +7,7 @@ changes nothing for the others.
 Not safe for several threads; the preparing thread owns it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,11 @@ from shared.errors import EventException, EventStorageException, EventValidation
 from shared.log.frame import Frame, RequestMark, serialize_frame
 from shared.log.recovery import RememberedRequest
 from shared.log.types import Nanoseconds, Position, PositionRange
+
+# Time servers set clocks back by less, all the time.
+_BEHIND_TOLD_NS = 1_000_000_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -65,10 +71,11 @@ class FrameBuilder:
         self._clock = clock
         self.last_position = last_position
         self._recorded_at = recorded_at
+        self._is_behind = False
 
     def build(self, requests: Sequence[PendingRequest]) -> Built:
         """Build one frame of the requests. Raises only on a bug, and then nothing has changed."""
-        recorded_at = Nanoseconds(max(self._clock.now_ns(), self._recorded_at))
+        recorded_at = self._recorded_now()
         proposed = self._enricher.propose([request.body for request in requests], recorded_at)
         failed = {id(request.stream) for request in requests if request.stream is not None and request.stream.failed}
         placement = _Placement(proposed, recorded_at, Position(self.last_position + 1), failed)
@@ -83,12 +90,23 @@ class FrameBuilder:
             placement.built.frame = self._frame(placement)
             self._recorded_at = recorded_at
             self.last_position = Position(placement.next_position - 1)
-            self._memory.remember(placement.named.values())
-            self._memory.forget_expired(recorded_at)
+            now_s = self._clock.monotonic_s()
+            self._memory.remember(placement.named.values(), now_s)
+            self._memory.forget_expired(now_s)
         for request, _ in placement.built.refused:
             if request.stream is not None:
                 request.stream.failed = True
         return placement.built
+
+    def _recorded_now(self) -> Nanoseconds:
+        """The time of day, or that of the newest event where the clock was set back behind it."""
+        now = self._clock.now_ns()
+        is_behind = now < self._recorded_at - _BEHIND_TOLD_NS
+        if is_behind and not self._is_behind:
+            seconds = (self._recorded_at - now) / 1e9
+            _log.warning("the clock is behind the newest event, whose time is given on", extra={"seconds": seconds})
+        self._is_behind = is_behind
+        return Nanoseconds(max(now, self._recorded_at))
 
     def _place(self, index: int, request: PendingRequest, placement: _Placement) -> None:
         """Give a request its positions, or recognise it as a repeated one. Raises what refuses it."""

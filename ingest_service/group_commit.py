@@ -153,7 +153,7 @@ class GroupCommit:
         retry_s = _RETRY_FIRST_S
         while (work := self._queue.next_work()) is not Signal.END:
             if work is Signal.IDLE:
-                self._rotate_if_old()
+                self._tend()
             elif isinstance(work, Command):
                 _run(work)
             elif self._append(work):
@@ -162,11 +162,11 @@ class GroupCommit:
                 self._queue.wait_before_retry(retry_s)
                 retry_s = min(2 * retry_s, _RETRY_MAX_S)
 
-    def _rotate_if_old(self) -> None:
+    def _tend(self) -> None:
         try:
-            self._writer.rotate_if_old()
-        except Exception:  # noqa: BLE001 — the next append rotates, or fails and is retried
-            _log.exception("cannot rotate the active segment, which is old")
+            self._writer.tend()
+        except Exception:  # noqa: BLE001 — the next append does it, or fails and is retried
+            _log.exception("cannot look after the log while nothing is appended")
 
     def _append(self, frame: PendingFrame) -> bool:
         started_s = self._clock.monotonic_s()

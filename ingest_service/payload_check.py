@@ -7,6 +7,7 @@ producer cannot guess stands between any two, and all separators must come out i
 
 import secrets
 from collections.abc import Iterator
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from shared.columns.arrow import Array, StringArray
 from shared.columns.arrow import compute as pc
-from shared.columns.bytes_view import first_bytes, value_lengths
+from shared.columns.bytes_view import first_bytes, value_lengths, value_offsets
 from shared.events.limits import PAYLOAD_DEPTH_MAX
 
 # Texts looked at together: it bounds what looking takes in memory, some ten times as much.
@@ -26,6 +27,13 @@ _END = b"\xff"
 _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"{[")] = 1
 _STEPS[list(b"}]")] = -1
+
+# Sums of steps are kept in one byte.
+assert np.iinfo(np.int8).max > PAYLOAD_DEPTH_MAX
+# Says nothing about the depth.
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'{[]}"') - set(_END))
+
+_Sum = TypeVar("_Sum", np.int8, np.uint8)
 
 _raw_values = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -83,9 +91,16 @@ def find_deep_payloads(payloads: StringArray) -> list[int]:
     if len(long) == 0:
         return []
     texts = payloads.take(pa.array(long))
-    opening = pc.add(pc.count_substring(texts, "{"), pc.count_substring(texts, "[")).to_numpy()
-    rows = long[opening > PAYLOAD_DEPTH_MAX]
+    rows = long[_opening_brackets(texts) > PAYLOAD_DEPTH_MAX]
     return [row for chunk in _chunks(rows, lengths[rows]) for row in _deep_rows(payloads, chunk)]
+
+
+def _opening_brackets(texts: StringArray) -> npt.NDArray[np.int32]:
+    """How many { and [ each text holds; none is empty."""
+    offsets = value_offsets(texts)
+    characters = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    # One bit tells [ from {, and no other character becomes { by it.
+    return np.add.reduceat((characters | 0x20) == ord("{"), offsets[:-1] - offsets[0], dtype=np.int32)
 
 
 def _chunks(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]) -> Iterator[list[int]]:
@@ -97,19 +112,23 @@ def _chunks(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]) -> Iter
 
 
 def _deep_rows(payloads: StringArray, rows: list[int]) -> list[int]:
-    """Those of the rows whose brackets outside of strings nest too deep."""
+    """Those of the rows whose brackets outside of strings nest too deep.
+
+    Sums are kept in one byte: a depth beyond it was beyond the maximum before, and of quotes only the parity counts.
+    """
     texts = b"".join(piece for row in rows for piece in (payloads[row].as_buffer(), _END))
     # Without escaped characters, every quote that is left begins or ends a string.
-    characters = np.frombuffer(texts.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    texts = texts.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
+    characters = np.frombuffer(texts, np.uint8)
     starts = np.append(0, np.flatnonzero(characters == _END[0])[:-1] + 1)
-    quotes = _since(starts, np.cumsum(characters == ord('"'), dtype=np.int32))
-    steps = np.where(quotes % 2 == 0, _STEPS[characters], 0)
-    depths = _since(starts, np.cumsum(steps, dtype=np.int32))
+    quotes = _since(starts, np.cumsum(characters == ord('"'), dtype=np.uint8))
+    steps = np.where(quotes & 1, np.int8(0), _STEPS[characters])
+    depths = _since(starts, np.cumsum(steps, dtype=np.int8))
     deepest = np.maximum.reduceat(depths, starts)
     return [rows[index] for index in np.flatnonzero(deepest > PAYLOAD_DEPTH_MAX).tolist()]
 
 
-def _since(starts: npt.NDArray[np.int64], sums: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def _since(starts: npt.NDArray[np.int64], sums: npt.NDArray[_Sum]) -> npt.NDArray[_Sum]:
     """Running sums that begin anew at each start; the first start is 0."""
-    before = np.append(np.int32(0), sums[starts[1:] - 1])
+    before = np.append(np.zeros(1, sums.dtype), sums[starts[1:] - 1])
     return sums - np.repeat(before, np.diff(np.append(starts, len(sums))))

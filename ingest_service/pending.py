@@ -28,7 +28,10 @@ class StreamOrder:
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """One log request on its way. `abandoned` once nobody waits for the answer any more."""
+    """One log request on its way, received at a time by the monotonic clock.
+
+    `abandoned` once nobody waits for the answer any more.
+    """
 
     body: bytes
     head: RequestHead
@@ -36,6 +39,7 @@ class PendingRequest:
     answer: "asyncio.Future[Acknowledgement]"
     stream: StreamOrder | None = None
     abandoned: bool = False
+    received_s: float = 0.0
 
     @property
     def cost(self) -> int:

@@ -1,14 +1,16 @@
 """Which named requests were logged, so that a repeated one is answered and not logged again.
 
 Remembers at most `requests_max` requests, each for at least `horizon` unless the maximum forces the
-oldest out. What is remembered is also on disk: in the frames of unsealed segments and in the
-.requests files beside sealed ones; a restart reads it back.
+oldest out. The horizon is counted by the clock that does not jump: a time of day that is set wrong makes
+nobody log anything twice. What is remembered is also on disk: in the frames of unsealed segments and in the
+.requests files beside sealed ones; a restart reads it back. Then the horizon counts back from the newest
+event, by recorded times, and they are all there is: a jump between two events counts like the time it says.
 
 Not safe for several threads; the preparing thread owns it.
 """
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 
 from shared.errors import EventValidationException
@@ -19,39 +21,42 @@ from shared.log.recovery import Recovered, RememberedRequest
 from shared.log.request_file import read_request_file
 from shared.log.types import Nanoseconds, Position, PositionRange
 
+_NANOS = 1_000_000_000
+
 _log = logging.getLogger(__name__)
 
 
 class RequestMemory:
     """Request ids and the positions they were given."""
 
-    def __init__(self, *, requests_max: int, horizon_ns: int) -> None:
-        self._requests_max = requests_max
-        self._horizon_ns = horizon_ns
-        self._known: OrderedDict[str, RememberedRequest] = OrderedDict()
+    def __init__(self, *, requests_max: int, horizon_s: float) -> None:
+        self.requests_max = requests_max
+        self._horizon_s = horizon_s
+        # Each with the time by the monotonic clock at which it was recorded; oldest first.
+        self._known: OrderedDict[str, tuple[RememberedRequest, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def remember(self, requests: Iterable[RememberedRequest]) -> None:
-        """Add requests, oldest first.
+    def remember(self, requests: Iterable[RememberedRequest], recorded_s: float) -> None:
+        """Add requests recorded at recorded_s by the monotonic clock, which is no earlier than at the call before.
 
         One that comes again was logged again, after it had been forgotten: the last one counts.
         """
         for request in requests:
             self._known.pop(request.request_id, None)
-            self._known[request.request_id] = request
-        while len(self._known) > self._requests_max:
+            self._known[request.request_id] = (request, recorded_s)
+        while len(self._known) > self.requests_max:
             self._known.popitem(last=False)
 
-    def forget_expired(self, now: Nanoseconds) -> None:
-        """Drop what lies beyond the horizon."""
-        oldest_kept = now - self._horizon_ns
+    def forget_expired(self, now_s: float) -> None:
+        """Drop what lies beyond the horizon; now_s by the monotonic clock."""
+        oldest_kept_s = now_s - self._horizon_s
         while self._known:
-            oldest = next(iter(self._known.values()))
-            if oldest.recorded_at >= oldest_kept:
+            _, recorded_s = next(iter(self._known.values()))
+            if recorded_s >= oldest_kept_s:
                 return
-            del self._known[oldest.request_id]
+            self._known.popitem(last=False)
 
     def find(
         self, request_id: str, count: int, not_yet_known: Mapping[str, RememberedRequest]
@@ -61,7 +66,9 @@ class RequestMemory:
         not_yet_known: requests of the frame being built. Raises EventValidationException
         (REQUEST_ID_REUSED) if the id named another number of events.
         """
-        known = not_yet_known.get(request_id) or self._known.get(request_id)
+        known = not_yet_known.get(request_id)
+        if known is None and request_id in self._known:
+            known, _ = self._known[request_id]
         if known is None:
             return None
         first = known.first_position
@@ -76,14 +83,19 @@ class RequestMemory:
         return PositionRange(first, Position(first + count - 1)), known.recorded_at
 
 
-def load_requests(memory: RequestMemory, fs: FileSystem, recovered: Recovered, *, now_ns: int) -> None:
+def load_requests(memory: RequestMemory, fs: FileSystem, recovered: Recovered, *, now_s: float) -> None:
     """Fill the memory from the disk: first the sealed segments', then those that recovery found."""
+    found: deque[RememberedRequest] = deque(maxlen=memory.requests_max)
     for name in fs.list(SEGMENTS):
         if parse_requests_name(name) is None:
             continue
         try:
-            memory.remember(read_request_file(fs, name))
+            found += read_request_file(fs, name)
         except FrameDamaged as error:
             _log.error("request ids of a sealed segment are lost", extra={"file": name, "problem": str(error)})
-    memory.remember(recovered.requests)
-    memory.forget_expired(Nanoseconds(now_ns))
+    found += recovered.requests
+    newest = max((request.recorded_at for request in found), default=Nanoseconds(0))
+    newest = max(newest, recovered.last_recorded_at)
+    for request in found:
+        memory.remember([request], now_s - (newest - request.recorded_at) / _NANOS)
+    memory.forget_expired(now_s)

@@ -6,6 +6,7 @@ Requests stay bytes: all that is read of one here is its head.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from eventlog.v1 import ingest_service_pb2 as pb
 
@@ -13,6 +14,7 @@ from ingest_service.group_commit import GroupCommit
 from ingest_service.metrics import IngestMetrics
 from ingest_service.pending import Acknowledgement, PendingRequest, StreamOrder
 from ingest_service.refusals import draining, unavailable
+from ingest_service.structures import StructureLine
 from shared.clock import Clock
 from shared.columns.wire import WireCodec
 from shared.errors import BufferFull, EventValidationException, FieldViolation
@@ -34,6 +36,14 @@ _NO_EVENT = ("event", "must be set: send the event to log")
 _NO_EVENTS = ("events", "is empty: send at least one event")
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one request may hold."""
+
+    events_max: int
+    bytes_max: int
+
+
 class IngestServicer:
     """Logs events."""
 
@@ -41,22 +51,22 @@ class IngestServicer:
         self,
         commit: GroupCommit,
         codec: WireCodec,
+        structures: StructureLine,
+        *,
         metrics: IngestMetrics,
         clock: Clock,
         drain: Drain,
-        *,
         log_id: str,
-        batch_events_max: int,
-        batch_bytes_max: int,
+        limits: BatchLimits,
     ) -> None:
         self._commit = commit
         self._codec = codec
+        self._structures = structures
         self._metrics = metrics
         self._clock = clock
         self._drain = drain
         self._log_id = log_id
-        self._batch_events_max = batch_events_max
-        self._batch_bytes_max = batch_bytes_max
+        self._limits = limits
 
     @raw_request
     @raw_response
@@ -124,6 +134,8 @@ class IngestServicer:
             async for request in self._drain.until_begun(requests):
                 pending = self._pending(request)
                 pending.stream = order
+                if pending.head.structures:
+                    pending.body = await self._structures.replace(pending.body, patient=True)
                 await self._submit_when_room(pending)
                 try:
                     await waiting.put(pending)
@@ -143,15 +155,18 @@ class IngestServicer:
                 await self._commit.wait_for_room()
 
     async def _streamed(self, pending: PendingRequest, context: Context) -> Acknowledgement:
-        if context.time_remaining() is None:
-            return await pending.answer
+        # A stream without a deadline waits as long as it takes.
+        patience_s = None if context.time_remaining() is None else _patience_s(context)
         try:
-            return await asyncio.wait_for(pending.answer, _patience_s(context))
+            ack = await asyncio.wait_for(pending.answer, patience_s)
         except TimeoutError:
             raise unavailable(self._commit.status().storage_error) from None
+        self._observe(pending)
+        return ack
 
     async def _acknowledged(self, pending: PendingRequest, context: Context) -> Acknowledgement:
-        started_s = self._clock.monotonic_s()
+        if pending.head.structures:
+            pending.body = await self._structures.replace(pending.body, patient=False)
         self._commit.submit(pending)
         # Cheaper than wait_for, which makes a task's worth of objects for each call.
         expiry = asyncio.get_running_loop().call_later(_patience_s(context), self._expire, pending)
@@ -160,21 +175,23 @@ class IngestServicer:
         finally:
             expiry.cancel()
             pending.abandoned = True
-        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - started_s)
+        self._observe(pending)
         return ack
+
+    def _observe(self, acknowledged: PendingRequest) -> None:
+        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_s() - acknowledged.received_s)
 
     def _expire(self, pending: PendingRequest) -> None:
         if not pending.answer.done():
             pending.answer.set_exception(unavailable(self._commit.status().storage_error))
 
     def _pending(self, request: bytes, *, when_empty: tuple[str, str] = _NO_EVENTS) -> PendingRequest:
+        # Bytes first: counting the events of a large request takes the loop's time.
+        if len(request) > self._limits.bytes_max:
+            raise self._too_large(f"{len(request)} bytes")
         head = self._codec.read_head(request)
-        if len(request) > self._batch_bytes_max or head.count > self._batch_events_max:
-            raise EventValidationException(
-                f"the request holds {head.count} events in {len(request)} bytes; at most {self._batch_events_max} "
-                f"events in {self._batch_bytes_max} bytes may be logged together: send several batches",
-                reason="BATCH_TOO_LARGE",
-            )
+        if head.count > self._limits.events_max:
+            raise self._too_large(f"{head.count} events")
         if head.count == 0:
             raise _invalid(*when_empty)
         if len(head.request_id.encode()) > REQUEST_ID_BYTES_MAX:
@@ -182,7 +199,15 @@ class IngestServicer:
         if head.durability not in _DURABILITIES:
             raise _invalid("durability", f"has the unknown value {head.durability}")
         durable = head.durability != pb.DURABILITY_BUFFERED
-        return PendingRequest(request, head, durable, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        return PendingRequest(request, head, durable, answer, received_s=self._clock.monotonic_s())
+
+    def _too_large(self, size: str) -> EventValidationException:
+        return EventValidationException(
+            f"the request holds {size}; at most {self._limits.events_max} events in {self._limits.bytes_max} bytes "
+            "may be logged together: send several batches",
+            reason="BATCH_TOO_LARGE",
+        )
 
     def _batch_answer(self, ack: Acknowledgement) -> bytes:
         answer = pb.LogBatchResponse(

@@ -89,38 +89,6 @@ class QueryServicer:
         )
         return events + rest.SerializeToString()
 
-    @raw_response
-    async def query(self, request, context):
-        from query_service.standin import batches
-
-        committed = await self._committed(request.selection.min_position, context)
-        encoder = AnswerEncoder(self._codec, committed.log_id)
-        it = batches(self._log, request, committed)
-        n = 0
-        while True:
-
-            def step():
-                b = next(it, None)
-                return (
-                    None
-                    if b is None
-                    else (b.num_rows, encoder.encode(b, payload_as_struct=_as_struct(request.payload_form)))
-                )
-
-            task = asyncio.ensure_future(self._read(step))
-            try:
-                got = await asyncio.shield(task)
-            except asyncio.CancelledError:
-                await asyncio.wait([task])
-                raise
-            if got is None:
-                break
-            n += got[0]
-            yield got[1]
-        yield query_service_pb2.QueryResponse(
-            summary=query_service_pb2.ReadSummary(matched_events=n, snapshot_position=committed.position)
-        ).SerializeToString()
-
     async def _committed(self, min_position: int, context: Context) -> Committed:
         committed = self._log.committed()
         give_up_s = self._clock.monotonic_s() + _patience_s(context)

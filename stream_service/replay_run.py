@@ -22,6 +22,8 @@ from stream_service.pacing import Playback, PlaybackTimes, RateLimit, Timeline, 
 from stream_service.read_ahead import ReadAhead, Source
 
 COMPLETED = "COMPLETED"
+# Bytes of the events of one message, unless one event has more: gRPC's clients take 4 MiB by default.
+DELIVERY_BYTES_MAX = 3_500_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ class ReplayRun:
             self._playback.restart(self._clock.monotonic_s())
 
     def _due_count(self, now_s: float) -> int:
-        count = self._playback.due_count(self._pending.playback, now_s)
+        count = min(self._playback.due_count(self._pending.playback, now_s), self._pending.fitting)
         return count if self._limit is None or not count else self._limit.take(count, now_s)
 
     def _next_due_s(self) -> float:
@@ -211,6 +213,14 @@ class _Pending:
     @property
     def playback(self) -> PlaybackTimes:
         return self._playback[self._at :]
+
+    @property
+    def fitting(self) -> int:
+        """How many of the next events fit one message; at least one."""
+        if len(self._events.data) <= DELIVERY_BYTES_MAX:
+            return len(self._playback) - self._at
+        begin = int(self._events.ends[self._at - 1]) if self._at else 0
+        return max(int(self._events.ends.searchsorted(begin + DELIVERY_BYTES_MAX, side="right")) - self._at, 1)
 
     def take(self, count: int) -> tuple[EncodedEvents, int]:
         """The next events, and the playback time of the last of them."""

@@ -5,16 +5,17 @@ simpler shape, made from the public descriptors when the module's codec is built
 leaves events unparsed, so that a request is counted and identified before anything is spent on it;
 the column view reads a Struct payload as bytes (ptars knows no recursive messages) and a Timestamp
 as its two numbers (their ranges are checked afterwards, by rule); the shape view has only the nesting
-of messages.
+of messages and the payloads typed as structures, with all events of a request merged into one.
 
 Invariants: text is valid UTF-8 (ptars refuses anything else); rows come in the order of the bytes.
-ptars is given nothing that protobuf's own parser has not taken apart by its shape: ptars 0.0.25 follows
-groups as deep as they go (a request of a few megabytes would end the process, its stack being used up)
-and panics on lengths of nearly 2^64.
+ptars is given nothing that protobuf's own parser has not taken apart by its shape, which read_head does:
+ptars 0.0.25 follows groups as deep as they go (a request of a few megabytes would end the process, its
+stack being used up) and panics on lengths of nearly 2^64.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ptars
 import pyarrow as pa
@@ -32,12 +33,13 @@ _VIEW_PACKAGE = "eventlog.view"
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """What a log request says besides its events."""
+    """What a log request says besides its events, and how many of them have a payload typed as a structure."""
 
     count: int
     request_id: str
     durability: int
     expected_last_position: int | None
+    structures: int = 0
 
 
 class WireCodec:
@@ -51,6 +53,7 @@ class WireCodec:
         shape = pool.FindMessageTypeByName(f"{_VIEW_PACKAGE}.RequestShape")
         self._shape: type[Message] = message_factory.GetMessageClass(shape)
         columns = pool.FindMessageTypeByName(f"{_VIEW_PACKAGE}.RequestColumns")
+        self._request: type[Message] = message_factory.GetMessageClass(columns)
         self._columns = ptars.HandlerPool([columns.file]).get_for_message(columns)
         answers = pool.FindMessageTypeByName(f"{_VIEW_PACKAGE}.Events")
         self._events = ptars.HandlerPool([answers.file]).get_for_message(answers)
@@ -59,25 +62,36 @@ class WireCodec:
     def read_head(self, request: bytes) -> RequestHead:
         """Read everything but the events. Raises EventValidationException (MALFORMED_REQUEST)."""
         try:
-            head = self._head.FromString(request)
+            head: Any = self._head.FromString(request)
+            shape: Any = self._shape.FromString(request)
         except DecodeError as error:
             raise malformed_request() from error
-        expected = head.expected_last_position if head.HasField("expected_last_position") else None  # type: ignore[attr-defined]
-        return RequestHead(len(head.events), head.request_id, head.durability, expected)  # type: ignore[attr-defined]
+        expected = head.expected_last_position if head.HasField("expected_last_position") else None
+        structures = len(shape.events.payload)
+        return RequestHead(len(head.events), head.request_id, head.durability, expected, structures)
 
     def parse_requests(self, requests: Sequence[bytes]) -> ListArray:
-        """Parse the events of several requests: one list of event structs a request.
+        """Parse the events of several requests whose heads were read: one list of event structs a request.
 
         Raises EventValidationException (MALFORMED_REQUEST) if any request is malformed, without
         saying which.
         """
         try:
-            for request in requests:
-                self._shape.FromString(request)
             batch = self._columns.list_to_record_batch(list(requests))
-        except (DecodeError, ValueError) as error:
+        except ValueError as error:
             raise malformed_request() from error
         return batch.column("events")
+
+    def parse_events(self, request: bytes) -> Message:
+        """Parse a request into an object, slowly: a payload typed as a structure is the bytes of it.
+
+        Its `events` are those of LogBatchRequest, and what is unknown is kept when it is serialised.
+        Raises EventValidationException (MALFORMED_REQUEST).
+        """
+        try:
+            return self._request.FromString(request)
+        except DecodeError as error:
+            raise malformed_request() from error
 
     @property
     def event_type(self) -> pa.StructType:
@@ -135,7 +149,11 @@ def _view_file() -> descriptor_pb2.FileDescriptorProto:
 
 
 def _add_shape(file: descriptor_pb2.FileDescriptorProto, request: Descriptor) -> None:
-    """Add a view of requests with nothing in it but the messages that the column view has in an event."""
+    """Add a view of requests with nothing in it but the messages within an event, and its structure.
+
+    In it `events` is not repeated, so protobuf merges all events into one: one object a request, whose
+    `payload` has an element for each structure of the request.
+    """
     file.message_type.add(name="Anything")
     event = file.message_type.add(name="EventShape")
     columns = next(message for message in file.message_type if message.name == "NewEvent")
@@ -148,8 +166,11 @@ def _add_shape(file: descriptor_pb2.FileDescriptorProto, request: Descriptor) ->
                 label=_FIELD.LABEL_OPTIONAL,
                 type_name=f".{_VIEW_PACKAGE}.Anything",
             )
+        elif field.type == _FIELD.TYPE_BYTES:
+            event.field.add(name=field.name, number=field.number, type=field.type, label=_FIELD.LABEL_REPEATED)
     shape = _copy(file, request, "RequestShape")
     shape.field[0].type_name = f".{_VIEW_PACKAGE}.EventShape"
+    shape.field[0].label = _FIELD.LABEL_OPTIONAL
 
 
 def _copy(

@@ -65,6 +65,8 @@ class RotationConfig(Section):
 
     max_size: Annotated[int, kinds.size(at_least=64 * KIB, at_most=TIB)] = 100 * MB
     """Bytes of the active segment."""
+    max_raw_size: Annotated[int, kinds.size(at_least=MIB, at_most=TIB)] = GIB
+    """Bytes of the active segment's events before compression. It bounds the time sealing takes."""
     max_age: Annotated[float, _AGES] = 30 * DAY
     """Seconds since the first event of the segment was recorded. A bare number in the file is days."""
     max_events: Annotated[int, kinds.whole(at_least=1, at_most=100_000_000)] = 1_000_000

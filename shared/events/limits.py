@@ -10,3 +10,6 @@ TEXT_BYTES_MAX = 255
 TAGS_MAX = 64
 PAYLOAD_BYTES_MAX = 1024 * 1024
 PAYLOAD_DEPTH_MAX = 100
+# Payloads typed as google.protobuf.Struct, all of one request together: bytes, and values at any depth.
+STRUCTURES_BYTES_MAX = 1024 * 1024
+STRUCTURES_VALUES_MAX = 20_000

@@ -47,6 +47,8 @@ class ActiveSegment:
         self._opened_s = clock.monotonic_s()
         self.end = Offset(SEGMENT_HEADER_BYTES)
         self.events = 0
+        # Bytes of the frames' bodies before compression.
+        self.raw_bytes = 0
         self.poisoned = False
         # How long the last sync took, in seconds.
         self.last_sync_s = 0.0
@@ -83,6 +85,7 @@ class ActiveSegment:
             raise StorageUnavailable(f"cannot append to {self.name}: {error.strerror or error}") from error
         self.end = Offset(self.end + frame.header.length)
         self.events += frame.header.count
+        self.raw_bytes += frame.header.raw_length
 
     def close(self) -> None:
         """Close the file; everything appended is synced already. Idempotent."""

@@ -2,13 +2,12 @@
 
 Invariant: no false negatives. At 10 bits for each distinct value about 1 % of the others seem to be in.
 
-The hash is the lower half of MD5, as DuckDB's md5_number_lower computes it for columns and hashlib for
-one value: stable for ever, not secret, not meant to withstand who wants collisions.
+The hash is FNV-1a of the UTF-8 bytes, mixed by the finaliser of splitmix64: stable for ever, not secret, not
+meant to withstand who wants collisions.
 """
 
-import hashlib
+from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,6 +17,8 @@ from shared.columns.arrow import StringArray
 BITS_PER_VALUE = 10
 _PROBES = 7
 _BITS_MIN = 64
+_FNV_BASIS = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
 
 
 class BloomFilter:
@@ -31,7 +32,11 @@ class BloomFilter:
     @classmethod
     def of(cls, values: StringArray) -> "BloomFilter":
         """Build the filter of the values, nulls aside."""
-        hashes = hash_column(values.drop_null().unique())
+        return cls.of_hashes(hash_column(values.drop_null().unique()))
+
+    @classmethod
+    def of_hashes(cls, hashes: npt.NDArray[np.uint64]) -> "BloomFilter":
+        """Build the filter of values by their hashes, each of them once."""
         if len(hashes) == 0:
             return cls(b"")
         count = -(-max(_BITS_MIN, BITS_PER_VALUE * len(hashes)) // 8) * 8
@@ -44,22 +49,38 @@ class BloomFilter:
         """Return False only if the value was not among those that the filter was built of."""
         if len(self._bits) == 0:
             return False
-        digest = hashlib.md5(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
-        hashed = np.array([int.from_bytes(digest[8:], "little")], np.uint64)
+        hashed = hash_column(pa.array([value.encode("utf-8", "surrogatepass")]))
         bits = [int(_bit(hashed, probe, 8 * len(self._bits))[0]) for probe in range(_PROBES)]
         return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in bits)
 
 
 def hash_column(values: StringArray) -> npt.NDArray[np.uint64]:
-    """Return the hash of each string. None may be null."""
-    if len(values) == 0:
-        return np.zeros(0, np.uint64)
-    with duckdb.connect(":memory:", config={"threads": 1, "autoload_known_extensions": False}) as connection:
-        connection.register("strings", pa.table({"text": values}))
-        relation = connection.sql("SELECT md5_number_lower(text) FROM strings")
-        assert relation is not None
-        hashes: npt.NDArray[np.uint64] = relation.to_arrow_table().column(0).to_numpy().astype(np.uint64)
+    """Return the hash of each string or binary value. None may be null."""
+    texts: Any = (
+        pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) and values.num_chunks else values
+    )
+    hashes = np.full(len(texts), _FNV_BASIS, np.uint64)
+    if len(texts) == 0:
         return hashes
+    _, offsets_buffer, data_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32, len(texts) + 1, texts.offset * 4)
+    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
+    # Byte by byte, all values at a time: those that are longer than the byte's number, the longest last.
+    order = np.argsort(lengths := np.diff(offsets), kind="stable")
+    starts, lengths = offsets[:-1][order], lengths[order]
+    found = hashes.copy()
+    for number in range(int(lengths[-1])):
+        longer = int(np.searchsorted(lengths, number, side="right"))
+        found[longer:] = (found[longer:] ^ data[starts[longer:] + number]) * _FNV_PRIME
+    hashes[order] = _mixed(found)
+    return hashes
+
+
+def _mixed(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Let each bit of a hash depend on all of them."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
 
 
 def _bit(hashes: npt.NDArray[np.uint64], probe: int, count: int) -> npt.NDArray[np.uint64]:

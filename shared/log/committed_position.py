@@ -1,13 +1,16 @@
 """The committed position: what ingest promises to processes that read the log.
 
-A small file, mapped into memory by the writer, with two slots written in turn; a reader takes the
-newest slot whose checksum holds, so it never sees half of a promise.
+A small file, mapped into memory by the writer, with two slots written one after the other; a reader
+takes the newest slot whose checksum holds, so it never sees half of a promise, and damage of one slot
+hides nothing.
 
 Invariants: a published position is synced to disk before it is published, and never decreases. The
 file itself is not synced: after a loss of power it may promise less than is on disk, never more.
-It is derived: where it is missing or damaged, recovery finds the end of the log by itself.
+It is derived: where it is missing or damaged, recovery finds the end of the log by itself, and a
+writer that runs makes it anew.
 """
 
+import contextlib
 import struct
 from dataclasses import dataclass
 
@@ -40,12 +43,19 @@ class CommittedPositionWriter:
     """Publishes the committed position. One thread may use it."""
 
     def __init__(self, fs: FileSystem) -> None:
+        """Open the file, or create it. Raises OSError."""
+        self._fs = fs
         self._map = fs.map_shared(COMMITTED, _FILE_BYTES)
         newest = _newest_slot(bytes(self._map[:_FILE_BYTES]))
         self._sequence = newest[0] if newest else 0
+        # What the file must hold; nothing before the first promise.
+        self._content = b""
 
     def publish(self, committed: Committed) -> None:
-        """Promise. The bytes it speaks of must have been synced."""
+        """Promise. The bytes it speaks of must have been synced.
+
+        Where somebody removed or cut the file, readers see the promise after the next call of mend.
+        """
         self._sequence += 1
         fields = _SLOT.pack(
             self._sequence,
@@ -55,13 +65,32 @@ class CommittedPositionWriter:
             committed.active_first,
             committed.active_end,
         )
-        start = (self._sequence % 2) * _SLOT_BYTES
-        slot = fields + _CRC.pack(google_crc32c.value(fields))
-        self._map[start : start + len(slot)] = slot
+        slot = (fields + _CRC.pack(google_crc32c.value(fields))).ljust(_SLOT_BYTES, b"\0")
+        self._content = slot + slot
+        self._write()
+
+    def mend(self) -> bool:
+        """Make the file anew where it is not what was published; returns whether it had to be. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._fs.read(COMMITTED) == self._content:
+                return False
+        mapped = self._fs.map_shared(COMMITTED, _FILE_BYTES)
+        self._map.close()
+        self._map = mapped
+        self._write()
+        return True
 
     def close(self) -> None:
         """Unmap. Idempotent."""
         self._map.close()
+
+    def _write(self) -> None:
+        # Touching a page of a map beyond the end of its file ends the process (SIGBUS).
+        if self._map.size() < _FILE_BYTES:
+            return
+        # One after the other, so that one of them is whole at any time.
+        for start in range(0, _FILE_BYTES, _SLOT_BYTES):
+            self._map[start : start + _SLOT_BYTES] = self._content[start : start + _SLOT_BYTES]
 
 
 def read_committed(fs: FileSystem) -> Committed | None:

@@ -189,11 +189,15 @@ def decode_frame(data: bytes | memoryview) -> Frame:
 
 
 def request_marks(data: bytes | memoryview) -> Sequence[RequestMark]:
-    """Read only the request marks of an intact frame. Raises FrameDamaged, UnsupportedFormat."""
+    """Read only the request marks of an intact frame, which come first. Raises FrameDamaged, UnsupportedFormat."""
     header = decode_header(data)
     if header.marks_length <= len("[]"):
         return ()
-    return _decode_marks(header, _decompress(header, bytes(data[HEADER_BYTES : header.length])))
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data[HEADER_BYTES : header.length]) as body:
+            return _decode_marks(header, body.read(header.marks_length))
+    except zstandard.ZstdError as error:
+        raise FrameDamaged(f"the frame's body does not decompress: {error}") from error
 
 
 def _pack_header(header: FrameHeader) -> bytes:

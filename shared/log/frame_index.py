@@ -6,14 +6,15 @@ committed; events come out as EVENT_SCHEMA. Several threads may use one index.
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
-from shared.log.frame import Frame, FrameDamaged, decode_frame, decode_header
+from shared.log.frame import Frame, FrameDamaged, FrameHeader, decode_frame, decode_header
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES, DamagedBytes, FrameLocation, scan_frames
 from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
 
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 64 * 1024 * 1024
 def frame_events(frame: Frame) -> pa.RecordBatch:
     """The events of a frame with their positions and the time they were recorded, as EVENT_SCHEMA."""
     count = frame.events.num_rows
-    positions = pa.array(range(frame.first_position, frame.first_position + count), pa.uint64())
+    positions = pa.array(np.arange(count, dtype=np.uint64) + np.uint64(frame.first_position))
     recorded_at = pa.repeat(pa.scalar(frame.recorded_at, EVENT_SCHEMA.field("recorded_at").type), count)
     return pa.RecordBatch.from_arrays([positions, recorded_at, *frame.events.columns], schema=EVENT_SCHEMA)
 
@@ -51,6 +52,10 @@ class FrameIndex:
     def events(self) -> int:
         """Number of events in intact frames."""
         return sum(frame.header.count for frame in self._frames)
+
+    def headers(self, until: Position) -> list[FrameHeader]:
+        """Headers of the intact frames that begin below until, in order."""
+        return [frame.header for frame in self._frames if frame.header.first_position < until]
 
     @property
     def recorded_at(self) -> tuple[Nanoseconds, Nanoseconds] | None:
@@ -88,12 +93,22 @@ class FrameIndex:
         found = []
         expected = self.first
         for frame in self._frames:
+            if frame.header.first_position >= until:
+                # A segment that was given up after a failed sync may hold frames that its successor holds again.
+                break
             if frame.header.first_position > expected:
                 found.append(self._damage(expected, Position(frame.header.first_position - 1)))
             expected = Position(frame.header.positions.last + 1)
         if expected < until:
             found.append(self._damage(expected, Position(until - 1)))
         return found
+
+    def intact_frames(self, until: Position, firsts: Container[Position] | None = None) -> Iterator[bytes]:
+        """Bytes of the intact frames that begin below until, in order, or of some by first position. Raises OSError."""
+        for location in self._frames:
+            first = location.header.first_position
+            if first < until and (firsts is None or first in firsts):
+                yield self._fs.read(self.name, location.offset, location.header.length)
 
     def frames(self, from_position: Position, until: Position) -> Iterator[Frame]:
         """Frames that hold positions of [from_position, until), in order.

@@ -18,18 +18,20 @@ Invariants:
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import google_crc32c
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import zstandard
 
 from shared.columns.arrow import Array
 from shared.columns.arrow import compute as pc
 from shared.errors import EventStorageException, LogCorrupted
-from shared.log.bloom_filter import BloomFilter
+from shared.log.bloom_filter import BloomFilter, hash_column
 from shared.log.file_system import FileSystem
 from shared.log.sealed_names import SealedName
 from shared.log.sealed_reader import read_sealed
@@ -40,6 +42,7 @@ _VERSION = 1
 _PREFIX = struct.Struct("<4sHHI")
 _SIZES = struct.Struct("<IIII")
 _FILTERED = ("correlation_id", "session_id", "user")
+_BOUNDED = ("position", "recorded_at", "timestamp")
 _COUNTS_MAX = 10_000
 _SUMMARY_BYTES_MAX = 64 * 1024 * 1024
 _HOUR_NS = 3_600 * 10**9
@@ -111,23 +114,54 @@ class Sidecar:
         return self._filters["user"].may_contain(value)
 
 
+class SidecarBuilder:
+    """Builds the sidecar of a file from its events, as they come."""
+
+    # Columns of EVENT_SCHEMA that it looks at.
+    COLUMNS = ("position", "recorded_at", "timestamp", "type", "source", *_FILTERED)
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._bounds: dict[str, Bounds | None] = dict.fromkeys(_BOUNDED)
+        self._types = _Tally(pa.string())
+        self._sources = _Tally(pa.string())
+        self._hours = _Tally(pa.int64())
+        self._hashes: dict[str, list[npt.NDArray[np.uint64]]] = {name: [] for name in _FILTERED}
+
+    def add(self, events: pa.Table | pa.RecordBatch) -> None:
+        """Add the next events; they have at least the columns COLUMNS."""
+        self._rows += events.num_rows
+        for name in _BOUNDED:
+            self._bounds[name] = _joined(self._bounds[name], _bounds(events.column(name)))
+        self._types.add(events.column("type"))
+        self._sources.add(events.column("source"))
+        nanoseconds = events.column("timestamp").cast(pa.int64()).to_numpy()
+        self._hours.add(pa.array(nanoseconds // _HOUR_NS))
+        for name in _FILTERED:
+            self._hashes[name].append(hash_column(events.column(name).drop_null().unique()))
+
+    def finish(self) -> bytes:
+        """Return the sidecar."""
+        hours, hours_cut = self._hours.most_frequent()
+        summary = Summary(
+            rows=self._rows,
+            **self._bounds,
+            by_type=Counts(*self._types.most_frequent()),
+            by_source=Counts(*self._sources.most_frequent()),
+            by_hour=hours,
+            by_hour_cut=hours_cut,
+        )
+        text = zstandard.ZstdCompressor(level=9).compress(msgspec.json.encode(summary))
+        filters = [BloomFilter.of_hashes(_distinct(self._hashes[name])).bitmap for name in _FILTERED]
+        body = _SIZES.pack(len(text), *map(len, filters)) + text + b"".join(filters)
+        return _PREFIX.pack(_MAGIC, _VERSION, 0, google_crc32c.value(body)) + body
+
+
 def build_sidecar(events: pa.Table) -> bytes:
     """Build the sidecar of a file from its events, a table with the columns of EVENT_SCHEMA."""
-    hours = _counts_by_hour(events)
-    summary = Summary(
-        rows=events.num_rows,
-        position=_bounds(events.column("position")),
-        recorded_at=_bounds(events.column("recorded_at")),
-        timestamp=_bounds(events.column("timestamp")),
-        by_type=_counts(events.column("type")),
-        by_source=_counts(events.column("source")),
-        by_hour=dict(sorted(hours.items(), key=lambda item: (-item[1], item[0]))[:_COUNTS_MAX]),
-        by_hour_cut=len(hours) > _COUNTS_MAX,
-    )
-    text = zstandard.ZstdCompressor(level=9).compress(msgspec.json.encode(summary))
-    filters = [BloomFilter.of(events.column(name)).bitmap for name in _FILTERED]
-    body = _SIZES.pack(len(text), *map(len, filters)) + text + b"".join(filters)
-    return _PREFIX.pack(_MAGIC, _VERSION, 0, google_crc32c.value(body)) + body
+    builder = SidecarBuilder()
+    builder.add(events)
+    return builder.finish()
 
 
 def rebuild_sidecar(fs: FileSystem, parquet_name: str) -> str:
@@ -146,9 +180,10 @@ def rebuild_sidecar(fs: FileSystem, parquet_name: str) -> str:
             first_position=sealed.damage[0].positions.first,
             last_position=sealed.damage[-1].positions.last,
         )
-    # Without the payloads, which the index says nothing about.
-    columns = ["position", "recorded_at", "timestamp", "type", "source", *_FILTERED]
-    write_whole_file(fs, name.index, build_sidecar(sealed.table(columns)))
+    builder = SidecarBuilder()
+    for events in sealed.batches(0, 2**64 - 1, builder.COLUMNS):
+        builder.add(events)
+    write_whole_file(fs, name.index, builder.finish())
     return name.index
 
 
@@ -175,15 +210,36 @@ def _bounds(column: Array) -> Bounds | None:
     return None if extremes["min"] is None else Bounds(extremes["min"], extremes["max"])
 
 
-def _counts(column: Array) -> Counts:
-    counted = pc.value_counts(column)
-    values = counted.field("values").to_pylist()
-    pairs = list(zip(values, counted.field("counts").to_pylist(), strict=True))
-    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-    return Counts(dict(pairs[:_COUNTS_MAX]), cut=len(pairs) > _COUNTS_MAX)
+def _joined(one: Bounds | None, other: Bounds | None) -> Bounds | None:
+    if one is None or other is None:
+        return one or other
+    return Bounds(min(one.first, other.first), max(one.last, other.last))
 
 
-def _counts_by_hour(events: pa.Table) -> dict[int, int]:
-    nanoseconds = events.column("timestamp").cast(pa.int64()).to_numpy()
-    hours, counts = np.unique(nanoseconds // _HOUR_NS, return_counts=True)
-    return dict(zip(hours.tolist(), counts.tolist(), strict=True))
+def _distinct(hashes: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    """Return each hash once."""
+    in_order = np.sort(np.concatenate([np.zeros(0, np.uint64), *hashes]))
+    distinct: npt.NDArray[np.uint64] = in_order[np.diff(in_order, prepend=~in_order[:1]) != 0]
+    return distinct
+
+
+class _Tally:
+    """How often each value occurs."""
+
+    def __init__(self, value_type: pa.DataType) -> None:
+        self._counts = pa.table({"value": pa.array([], value_type), "count": pa.array([], pa.int64())})
+
+    def add(self, values: Array) -> None:
+        """Count more values."""
+        counted = pc.value_counts(values)
+        more = pa.table({"value": counted.field("values"), "count": counted.field("counts")})
+        summed = (
+            pa.concat_tables([self._counts, more]).group_by("value", use_threads=False).aggregate([("count", "sum")])
+        )
+        self._counts = summed.rename_columns({"count_sum": "count"}).select(["value", "count"])
+
+    def most_frequent(self) -> tuple[dict[Any, int], bool]:
+        """Return the counts, the largest first, of equal ones that of the smallest value; and whether some are cut."""
+        counts: Any = self._counts.sort_by([("count", "descending"), ("value", "ascending")]).slice(0, _COUNTS_MAX)
+        listed = dict(zip(counts["value"].to_pylist(), counts["count"].to_pylist(), strict=True))
+        return listed, self._counts.num_rows > _COUNTS_MAX

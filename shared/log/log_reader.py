@@ -28,6 +28,10 @@ _SEALED_OPEN_MAX = 4
 # A segment may be sealed or removed between the listing and the opening, but not again and again.
 _LISTING_ATTEMPTS = 10
 _LOOKS_FOR_A_SEGMENT = 3
+# A writer makes the committed position anew within a second or two after its file was removed. A reader
+# that has never seen it waits for that, 3 seconds at most.
+_PROMISE_ATTEMPTS = 150
+_PROMISE_PAUSE_S = 0.02
 
 
 class LogReader(Protocol):
@@ -60,18 +64,28 @@ class LocalLogReader:
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
         self._lock = threading.Lock()
+        self._known: Committed | None = None
         self._indexes: dict[str, FrameIndex] = {}
         self._sealed: OrderedDict[tuple[str, ...], SealedSegment] = OrderedDict()
 
     def committed(self) -> Committed:
-        """What is committed now. See LogReader."""
-        committed = read_committed(self._fs)
-        if committed is None:
-            raise EventStorageException(
-                "there is no log here yet: start the ingest service on the same storage.base_path first",
-                reason="LOG_UNAVAILABLE",
-            )
-        return committed
+        """What is committed now. See LogReader.
+
+        Where its file is gone or damaged, what was committed when it was last there: a promise holds for ever.
+        """
+        self._known = read_committed(self._fs) or self._known or self._await_promise()
+        return self._known
+
+    def _await_promise(self) -> Committed:
+        pause = threading.Event()
+        for _ in range(_PROMISE_ATTEMPTS if self._fs.list(SEGMENTS) else 0):
+            pause.wait(_PROMISE_PAUSE_S)
+            if (committed := read_committed(self._fs)) is not None:
+                return committed
+        raise EventStorageException(
+            "there is no log here, or nobody writes it: start the ingest service on the same storage.base_path",
+            reason="LOG_UNAVAILABLE",
+        )
 
     def first_position(self) -> Position:
         """Oldest position kept. See LogReader."""

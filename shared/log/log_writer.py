@@ -14,20 +14,21 @@ from shared.log.active_segment import ActiveSegment
 from shared.log.committed_position import Committed, CommittedPositionWriter
 from shared.log.file_system import FileSystem
 from shared.log.frame import EncodedFrame
-from shared.log.names import LOCK, QUARANTINE, SEGMENTS
+from shared.log.names import COMMITTED, LOCK, QUARANTINE, SEGMENTS
 from shared.log.recovery import Recovered, recover
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES
 from shared.log.types import Nanoseconds, Offset, Position
 
-# Asking for the free space costs a system call; it does not change faster than this matters.
-_FREE_SPACE_CHECK_S = 0.25
+# Looking at the disk costs system calls; it does not change faster than this matters.
+_DISK_CHECK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class RotationLimits:
-    """When the active segment is closed: whichever comes first."""
+    """When the active segment is closed: whichever comes first. Raw bytes are those before compression."""
 
     bytes_max: int
+    raw_bytes_max: int
     age_max_s: float
     events_max: int
 
@@ -71,7 +72,7 @@ class LocalLogWriter:
         self._clock = clock
         self._limits = limits
         self._free_bytes_min = free_bytes_min
-        self._free_checked_s = float("-inf")
+        self._disk_checked_s = float("-inf")
         for directory in (SEGMENTS, QUARANTINE, "."):
             fs.sync_directory(directory)
         try:
@@ -100,7 +101,7 @@ class LocalLogWriter:
         """Append, sync, publish. See LogWriter."""
         header = frame.header
         assert header.first_position == self.last_position + 1
-        self._check_free_space()
+        self._check_disk()
         if self._active is not None and self._is_full(self._active, frame):
             self._close_active()
         active = self._active or self._open_segment()
@@ -120,6 +121,15 @@ class LocalLogWriter:
         self._close_active()
         self._open_segment()
         return True
+
+    def tend(self) -> None:
+        """Do what is due although nothing is appended; to be called about once a second.
+
+        Makes the committed position anew where its file was removed or damaged, and rotates an old
+        segment. Raises StorageUnavailable.
+        """
+        self._mend_committed()
+        self.rotate_if_old()
 
     def rotate_if_old(self) -> bool:
         """Rotate if the active segment holds events and is older than the limit. Raises StorageUnavailable."""
@@ -141,6 +151,7 @@ class LocalLogWriter:
             return False
         return (
             active.end + frame.header.length > self._limits.bytes_max
+            or active.raw_bytes + frame.header.raw_length > self._limits.raw_bytes_max
             or active.events + frame.header.count > self._limits.events_max
             or active.age_s > self._limits.age_max_s
         )
@@ -173,10 +184,23 @@ class LocalLogWriter:
             )
         )
 
-    def _check_free_space(self) -> None:
+    def _check_disk(self) -> None:
+        """Raise StorageUnavailable where no frame is to be written: readers would not see it, or too little is free."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._free_checked_s < _FREE_SPACE_CHECK_S:
+        if now_s - self._disk_checked_s < _DISK_CHECK_S:
             return
+        self._mend_committed()
+        self._check_free_space()
+        self._disk_checked_s = now_s
+
+    def _mend_committed(self) -> None:
+        try:
+            self._committed.mend()
+        except OSError as error:
+            problem = f"cannot make the file {COMMITTED} anew, by which readers know what they may read"
+            raise StorageUnavailable(f"{problem}: {error.strerror or error}") from error
+
+    def _check_free_space(self) -> None:
         try:
             free = self._fs.free_bytes()
         except OSError as error:
@@ -187,4 +211,3 @@ class LocalLogWriter:
                 "free some space, or archive or remove segments",
                 storage="full",
             )
-        self._free_checked_s = now_s

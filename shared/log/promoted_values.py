@@ -5,7 +5,7 @@ tells its kind. See `promoted_columns` for the invariants.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ ARROW_TYPES: dict[JsonKind, Any] = {
 _EXACT_INTEGER_MAX = 2**53
 
 _MISSING, _NULL, _STRING, _BOOLEAN, _NUMBER, _OTHER = range(6)
+_CODES: dict[JsonKind, int] = {"string": _STRING, "boolean": _BOOLEAN, "integer": _NUMBER, "double": _NUMBER}
 _KIND_OF_FIRST_BYTE = np.full(256, _OTHER, np.uint8)
 _KIND_OF_FIRST_BYTE[[ord("n")]] = _NULL
 _KIND_OF_FIRST_BYTE[[ord('"')]] = _STRING
@@ -113,34 +114,48 @@ class PathValues:
         return array
 
 
-def kinds_to_promote(chunks: Sequence[PathValues], share_min: float) -> Iterator[tuple[JsonKind, bool]]:
-    """Yield the kinds that deserve a column, each with whether the path has no value of another kind.
+class PathTally:
+    """What the values under one path are, over all chunks seen so far."""
 
-    A kind deserves one if more than the fraction `share_min` of the rows have it, and numbers only if
-    all of them have an exact place in the same type.
+    def __init__(self) -> None:
+        self._rows = 0
+        self._counts = np.zeros(_OTHER + 1, np.int64)
+        # Whether all numbers so far have a place among integers, or among doubles.
+        self._integers = self._doubles = True
+
+    def add(self, values: PathValues) -> None:
+        """Count the values of the next chunk."""
+        self._rows += values.rows
+        self._counts += values.counts
+        if values.counts[_NUMBER]:
+            self._integers = self._integers and values.integers is not None
+            self._doubles = self._doubles and values.as_doubles() is not None
+
+    @property
+    def number_kind(self) -> JsonKind | None:
+        """The type in which all numbers have a place, None if there is none."""
+        if self._integers:
+            return "integer"
+        return "double" if self._doubles else None
+
+    def share(self, kind: JsonKind) -> float:
+        """The fraction of the rows that have a value of a kind; 0 without rows."""
+        return float(self._counts[_CODES[kind]]) / max(self._rows, 1)
+
+    def has_only(self, kind: JsonKind) -> bool:
+        """Whether the path has a value of this kind wherever it exists."""
+        return bool(self._counts[_CODES[kind]] == self._rows - self._counts[_MISSING])
+
+
+def kinds_to_promote(tally: PathTally, share_min: float) -> list[JsonKind]:
+    """Return the kinds that deserve a column: more than the fraction `share_min` of the rows have one.
+
+    Numbers deserve one only if all of them have an exact place in the same type.
     """
-    if not chunks:
-        return
-    rows = sum(chunk.rows for chunk in chunks)
-    counts = np.sum([chunk.counts for chunk in chunks], axis=0)
-    exists = rows - int(counts[_MISSING])
-    by_kind: list[tuple[JsonKind, int]] = [("string", _STRING), ("boolean", _BOOLEAN)]
-    numeric = _number_kind(chunks)
-    if numeric is not None:
-        by_kind.append((numeric, _NUMBER))
-    for kind, code in by_kind:
-        if counts[code] > share_min * rows:
-            yield kind, int(counts[code]) == exists
-
-
-def _number_kind(chunks: Sequence[PathValues]) -> JsonKind | None:
-    """Return the type in which all numbers have a place, None if there is none."""
-    with_numbers = [chunk for chunk in chunks if chunk.counts[_NUMBER]]
-    if all(chunk.integers is not None for chunk in with_numbers):
-        return "integer"
-    if all(chunk.as_doubles() is not None for chunk in with_numbers):
-        return "double"
-    return None
+    kinds: list[JsonKind] = ["string", "boolean"]
+    if (numbers := tally.number_kind) is not None:
+        kinds.append(numbers)
+    return [kind for kind in kinds if tally.share(kind) > share_min]
 
 
 def _kinds(found: StringArray) -> npt.NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from shared.errors import EventStorageException
 from shared.log.active_segment import create_segment_file
 from shared.log.committed_position import Committed, read_committed
 from shared.log.file_system import FileSystem
-from shared.log.frame import FrameDamaged, RequestMark, request_marks
+from shared.log.frame import FrameDamaged, RequestMark, decode_header, request_marks
 from shared.log.names import (
     IDENTITY,
     QUARANTINE,
@@ -203,9 +203,10 @@ def _recover_log_file(fs: FileSystem, log_file: LogFile, recovered: Recovered, p
             _quarantine(fs, log_file, log_file.tail, "damaged-tail", recovered)
     recovered.damage += damage
     recovered.last_position = max(recovered.last_position, last)
+    view = memoryview(log_file.data)
     for frame in log_file.scan.frames:
         recovered.last_recorded_at = max(recovered.last_recorded_at, frame.header.recorded_at)
-    recovered.requests += remembered_requests(log_file)
+        recovered.requests += remembered_requests(view[frame.offset : frame.end])
 
 
 def _settle_end(fs: FileSystem, log_file: LogFile, recovered: Recovered, promised: Position) -> None:
@@ -219,21 +220,18 @@ def _settle_end(fs: FileSystem, log_file: LogFile, recovered: Recovered, promise
         fs.truncate(log_file.name, tail.offset)
 
 
-def remembered_requests(log_file: LogFile) -> list[RememberedRequest]:
-    """The named requests of a .log file, oldest first."""
-    view = memoryview(log_file.data)
-    found = []
-    for location in log_file.scan.frames:
-        header = location.header
-        try:
-            marks: Iterable[RequestMark] = request_marks(view[location.offset : location.end])
-        except FrameDamaged:
-            # Written so under right checksums; its reader is told. It keeps the log from nothing.
-            continue
-        for mark in marks:
-            first = Position(header.first_position + mark.row)
-            found.append(RememberedRequest(mark.request_id, first, mark.count, header.recorded_at))
-    return found
+def remembered_requests(frame: bytes | memoryview) -> list[RememberedRequest]:
+    """The named requests of an intact frame, oldest first."""
+    header = decode_header(frame)
+    try:
+        marks: Iterable[RequestMark] = request_marks(frame)
+    except FrameDamaged:
+        # Written so under right checksums; its reader is told. It keeps the log from nothing.
+        return []
+    return [
+        RememberedRequest(mark.request_id, Position(header.first_position + mark.row), mark.count, header.recorded_at)
+        for mark in marks
+    ]
 
 
 def _quarantine(fs: FileSystem, log_file: LogFile, damaged: DamagedBytes, kind: str, recovered: Recovered) -> None:

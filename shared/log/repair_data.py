@@ -95,6 +95,17 @@ def check_and_repair(data: bytes, repair: bytes) -> RepairResult:
     return RepairResult(repaired, tuple(damaged.tolist()), repaired=whole)
 
 
+def is_whole(data: bytes, repair: bytes) -> bool:
+    """Return whether repair data is whole, to the last bit of its parity, and that of exactly these bytes."""
+    try:
+        known = _parse(repair)
+    except ValueError:
+        return False
+    if (len(data), google_crc32c.value(data)) != (known.size, known.file_checksum):
+        return False
+    return bool(np.array_equal(_checksums(known.parity.tobytes()), known.parity_checksums))
+
+
 def _repair(data: bytes, known: _Repair, damaged: npt.NDArray[np.intp]) -> bytes:
     """Compute each damaged block that is the only one of its stripe and whose parity block is whole."""
     stripes = len(known.parity_checksums)

@@ -11,12 +11,12 @@ beginning of the next. The footer counts to the end of the file, with its own ch
 Invariant: a file whose parts all check is, byte for byte, what was written.
 """
 
-import io
 import re
 from dataclasses import dataclass
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 CHECKSUMS_KEY = b"eventlog.checksums"
@@ -45,7 +45,7 @@ def placeholder(row_groups: int) -> bytes:
     return _PREFIX + b"0" * 8 * (2 + row_groups)
 
 
-def stamp(data: bytes) -> bytes:
+def stamp(data: memoryview) -> bytes:
     """Return a Parquet file with its checksums in place of the placeholder.
 
     Asserts that the footer holds a placeholder of the right length.
@@ -54,7 +54,7 @@ def stamp(data: bytes) -> bytes:
     assert start is not None
     found = _find(data, start)
     assert found is not None
-    metadata = pq.read_metadata(io.BytesIO(data))
+    metadata = pq.read_metadata(pa.BufferReader(data))
     edges = _edges(metadata, start)
     checksums = [_crc(data, edges[-2], start)]
     checksums += [_crc(data, edges[n], edges[n + 1]) for n in range(metadata.num_row_groups)]
@@ -64,7 +64,7 @@ def stamp(data: bytes) -> bytes:
     footer[digits + 8 : found.end - start] = b"".join(b"%08x" % checksum for checksum in checksums)
     # The footer's own checksum covers the others, so that a damaged one cannot accuse a whole row group.
     footer[digits : digits + 8] = b"%08x" % google_crc32c.value(bytes(footer))
-    return data[:start] + bytes(footer)
+    return b"".join((data[:start], footer))
 
 
 def check(data: bytes) -> CheckedFile | None:
@@ -77,7 +77,7 @@ def check(data: bytes) -> CheckedFile | None:
     if google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :]) != own:
         return None
     try:
-        metadata = pq.read_metadata(io.BytesIO(data))
+        metadata = pq.read_metadata(pa.BufferReader(data))
         edges = _edges(metadata, start)
     except Exception:  # noqa: BLE001 - whatever the library raises, there is no footer to read
         return None
@@ -98,7 +98,7 @@ class _Digits:
     end: int
 
 
-def _find(data: bytes, footer_start: int) -> _Digits | None:
+def _find(data: bytes | memoryview, footer_start: int) -> _Digits | None:
     """Find the digits of the checksums in the footer.
 
     Texts of events look like anything, but they come earlier (as statistics) or in JSON, where the byte
@@ -108,7 +108,7 @@ def _find(data: bytes, footer_start: int) -> _Digits | None:
     return _Digits(matches[-1].start(1), matches[-1].end(1)) if matches else None
 
 
-def _footer_start(data: bytes) -> int | None:
+def _footer_start(data: bytes | memoryview) -> int | None:
     """Return where the footer begins, None if the end of the file makes no sense."""
     if len(data) < 2 * _TAIL_BYTES or data[-4:] != b"PAR1":
         return None
@@ -129,6 +129,6 @@ def _edges(metadata: pq.FileMetaData, footer_start: int) -> list[int]:
     return [*edges, end, footer_start]
 
 
-def _crc(data: bytes, start: int, end: int) -> int:
+def _crc(data: bytes | memoryview, start: int, end: int) -> int:
     """Return the CRC-32C of a range of bytes, without copying it."""
     return google_crc32c.value(np.frombuffer(data, np.uint8, end - start, start)) if end > start else 0

@@ -15,16 +15,26 @@ from shared.log.types import Damage, PositionRange
 
 METADATA_KEY = "eventlog.segment"
 FORMAT_VERSION = 1
+_NANOS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SealedClass:
-    """A retention class of a segment: the configuration it was sealed with, and how many events it has."""
+    """A retention class of a segment: the configuration it was sealed with, and what its file holds.
+
+    `rows` counts its events; `last_recorded_ns` is when the newest was recorded, None where there is none.
+    So each file of a segment knows of every other when it expires.
+    """
 
     name: str
     pattern: str
     seconds: int
     rows: int
+    last_recorded_ns: int | None
+
+    def has_expired(self, now_ns: int) -> bool:
+        """Whether all its events are older than they are kept: its file may be missing."""
+        return self.last_recorded_ns is None or self.last_recorded_ns + self.seconds * _NANOS < now_ns
 
 
 @dataclass(frozen=True, slots=True)

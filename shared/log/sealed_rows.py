@@ -1,8 +1,9 @@
-"""Sorts the events of a segment into the row groups of the files they are sealed into.
+"""Sorts the events of a segment into the row groups of the files they are sealed into, as they come.
 
 Invariants: the rows of a class keep the order of their positions; a row group has at most 65,536 rows,
-and at most 64 MiB unless it is a single row; every position of the segment is either among the events
-or was reported as damaged, else nothing is sealed: sealing never hides a gap.
+and at most 32 MiB before compression unless it is a single row, so that a reader's memory is bounded; what
+waits for its row group to fill takes at most 128 MiB; every position of the segment is either among the
+events or was reported as damaged, else sorting fails: sealing never hides a gap.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,47 +15,47 @@ import pyarrow as pa
 from shared.columns.arrow import compute as pc
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
+from shared.log.limits import MIB
 from shared.log.retention_classes import RetentionClasses
 from shared.log.types import Damage, PositionRange
 
 ROW_GROUP_ROWS_MAX = 65_536
-ROW_GROUP_BYTES_MAX = 64 * 1024 * 1024
+ROW_GROUP_BYTES_MAX = 32 * MIB
+WAITING_BYTES_MAX = 128 * MIB
+# Frames of few events are joined up to here, so that what is done for each batch is done rarely.
+_WORTH_SORTING_ROWS = 8_192
+_WORTH_SORTING_BYTES = 4 * MIB
+
+# Some class can always make room.
+assert ROW_GROUP_BYTES_MAX < WAITING_BYTES_MAX
 
 
-def sort_into_classes(
+def sort_into_row_groups(
     events: Iterable[pa.RecordBatch], *, classes: RetentionClasses, positions: PositionRange, damage: Sequence[Damage]
-) -> dict[str, list[pa.RecordBatch]]:
-    """Return the row groups of each retention class that occurs, by the name of the class.
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the row groups of all retention classes that occur, each with the name of its class.
 
-    Raises LogCorrupted if a position of the segment is missing that no damage accounts for, ValueError
-    if the events are out of order or outside of the segment.
+    The row groups of a class come in order. Raises LogCorrupted at the end if a position of the segment is
+    missing that no damage accounts for, ValueError if the events are out of order or outside of the segment.
     """
-    collected: dict[str, _RowGroups] = {}
+    waiting: dict[str, _Waiting] = {}
     seen = _PositionCheck(positions, damage)
     for batch in _coalesce(events):
         seen.add(batch.column("position").to_numpy())
-        for name, rows in _by_class(batch, classes):
-            collected.setdefault(name, _RowGroups()).add(rows)
+        for name, rows in split_by_class(batch, classes):
+            for row_group in waiting.setdefault(name, _Waiting()).add(rows):
+                yield name, row_group
+        while sum(each.bytes for each in waiting.values()) > WAITING_BYTES_MAX:
+            name = max(waiting, key=lambda each: waiting[each].bytes)
+            yield name, waiting[name].take()
     seen.finish()
-    return {name: groups.finish() for name, groups in sorted(collected.items())}
+    for name in sorted(waiting):
+        if waiting[name].rows:
+            yield name, waiting[name].take()
 
 
-def _coalesce(events: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Join small batches, so that what is done for each batch is done rarely."""
-    pending: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in events:
-        if pending and (rows + len(batch) > ROW_GROUP_ROWS_MAX or size + batch.nbytes > ROW_GROUP_BYTES_MAX):
-            yield _concatenate(pending)
-            pending, rows, size = [], 0, 0
-        pending.append(batch)
-        rows += len(batch)
-        size += batch.nbytes
-    if pending:
-        yield _concatenate(pending)
-
-
-def _by_class(batch: pa.RecordBatch, classes: RetentionClasses) -> Iterator[tuple[str, pa.RecordBatch]]:
+def split_by_class(batch: pa.RecordBatch, classes: RetentionClasses) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yield the rows of each retention class that occurs in a batch, in their order."""
     names = classes.classify(batch.column("type"))
     distinct = names.unique().to_pylist()
     if len(distinct) == 1:
@@ -64,40 +65,19 @@ def _by_class(batch: pa.RecordBatch, classes: RetentionClasses) -> Iterator[tupl
         yield name, batch.filter(pc.equal(names, name))
 
 
-class _RowGroups:
-    """Collects the events of one class into row groups."""
-
-    def __init__(self) -> None:
-        self._groups: list[pa.RecordBatch] = []
-        self._pending: list[pa.RecordBatch] = []
-        self._pending_rows = 0
-        self._pending_bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Add rows behind those there are."""
-        start = 0
-        while start < len(batch):
-            piece = batch.slice(start, ROW_GROUP_ROWS_MAX - self._pending_rows)
-            room = ROW_GROUP_BYTES_MAX - self._pending_bytes
-            while len(piece) > 1 and piece.nbytes > room:
-                piece = piece.slice(0, len(piece) // 2)
-            start += len(piece)
-            self._pending.append(piece)
-            self._pending_rows += len(piece)
-            self._pending_bytes += piece.nbytes
-            if self._pending_rows >= ROW_GROUP_ROWS_MAX or self._pending_bytes >= ROW_GROUP_BYTES_MAX:
-                self._flush()
-
-    def finish(self) -> list[pa.RecordBatch]:
-        """Return the row groups."""
-        self._flush()
-        return self._groups
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._groups.append(_concatenate(self._pending))
-        self._pending = []
-        self._pending_rows = self._pending_bytes = 0
+def _coalesce(events: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches."""
+    pending: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in events:
+        pending.append(batch)
+        rows += len(batch)
+        size += batch.nbytes
+        if rows >= _WORTH_SORTING_ROWS or size >= _WORTH_SORTING_BYTES:
+            yield _concatenate(pending)
+            pending, rows, size = [], 0, 0
+    if rows:
+        yield _concatenate(pending)
 
 
 def _concatenate(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -107,6 +87,40 @@ def _concatenate(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
         for name in EVENT_SCHEMA.names
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
+
+
+class _Waiting:
+    """The rows of one class that do not fill a row group yet."""
+
+    def __init__(self) -> None:
+        self._pieces: list[pa.RecordBatch] = []
+        self.rows = 0
+        self.bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        """Add rows behind those there are; yield the row groups that are full then."""
+        start = 0
+        while start < len(batch):
+            piece = batch.slice(start, ROW_GROUP_ROWS_MAX - self.rows)
+            room = ROW_GROUP_BYTES_MAX - self.bytes
+            while len(piece) > 1 and piece.nbytes > room:
+                piece = piece.slice(0, len(piece) // 2)
+            if self.rows and piece.nbytes > room:
+                yield self.take()
+                continue
+            start += len(piece)
+            self._pieces.append(piece)
+            self.rows += len(piece)
+            self.bytes += piece.nbytes
+            if self.rows == ROW_GROUP_ROWS_MAX:
+                yield self.take()
+
+    def take(self) -> pa.Table:
+        """Return what waits as a row group. Its columns are chunked as the rows came: nothing is copied."""
+        row_group = pa.Table.from_batches(self._pieces, EVENT_SCHEMA)
+        self._pieces = []
+        self.rows = self.bytes = 0
+        return row_group
 
 
 class _PositionCheck:

@@ -15,7 +15,7 @@ from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
 from shared.log.index_sidecar import Sidecar
 from shared.log.promoted_columns import JsonExtractor, PromotedColumn
-from shared.log.repair_data import build_repair_data, check_and_repair
+from shared.log.repair_data import build_repair_data, is_whole
 from shared.log.sealed_metadata import SealedMetadata
 from shared.log.sealed_names import SealedName
 from shared.log.sealed_reader import RowGroup, SealedFile, read_sealed
@@ -59,10 +59,9 @@ def repair_sealed(fs: FileSystem, name: str) -> bool:
 def _matches(fs: FileSystem, name: SealedName, data: bytes) -> bool:
     """Return whether the repair data is there, whole, and that of these bytes."""
     try:
-        result = check_and_repair(data, fs.read(name.repair))
-    except (FileNotFoundError, ValueError):
+        return is_whole(data, fs.read(name.repair))
+    except FileNotFoundError:
         return False
-    return not result.damaged_blocks and len(result.data) == len(data)
 
 
 def _notes(fs: FileSystem, file: SealedFile) -> Iterator[Damage]:
@@ -99,7 +98,7 @@ def _content_damage(file: SealedFile, metadata: SealedMetadata) -> Iterator[Dama
         problem = f"the file has {rows} events, its metadata says {metadata.rows}: restore it from a backup"
         yield Damage(name.positions, name.parquet, problem)
     previous = metadata.positions.first - 1
-    with JsonExtractor(list(dict.fromkeys(column.path for column in metadata.promoted))) as extractor:
+    with JsonExtractor() as extractor:
         for group in file.row_groups:
             problem = _row_group_problem(file, metadata, group, previous, extractor)
             if problem:

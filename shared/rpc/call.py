@@ -144,7 +144,7 @@ class _Call:
             # Costs an operation of its own: whoever did not ask learns the id where a call fails.
             await self._context.send_initial_metadata(((REQUEST_ID_KEY, self._request_id),))
         if self._rpc.drains and self._rpc.environment.drain.begun:
-            raise draining_error("the service")
+            await self._rpc.environment.drain.refuse("the service")
 
     def received(self, request: bytes) -> Any:
         """Count and parse a request."""

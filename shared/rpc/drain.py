@@ -7,7 +7,7 @@ Does not end response streams: a service does that in its before_stop hook.
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from shared.errors import EventException
 
@@ -30,6 +30,10 @@ class Drain:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        # A call came that is to be refused; it need not wait for that.
+        self._came = asyncio.Event()
+        self._released = asyncio.Event()
+        self._released.set()
         # One for each call that waits for a request right now.
         self._reads: set[asyncio.Timeout] = set()
         # One for each response that waits for its caller to take it.
@@ -47,6 +51,33 @@ class Drain:
             read.reschedule(0)
         for write in self._writes:
             write.reschedule(asyncio.get_running_loop().time() + WRITE_S_MAX)
+
+    async def refuse(self, service: str) -> NoReturn:
+        """Refuse a call that came after the drain began: at once, or on release while calls are held.
+
+        Raises EventException (SERVER_DRAINING).
+        """
+        self._came.set()
+        await self._released.wait()
+        raise draining_error(service)
+
+    async def hold(self, quiet_s: float) -> None:
+        """Hold the calls that are to be refused, and return when none has come for quiet_s seconds.
+
+        Who is held does not come again, so even those who retry without a pause are all here then.
+        """
+        self._released.clear()
+        while True:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(quiet_s):
+                    await self._came.wait()
+            except TimeoutError:
+                return
+
+    def release(self) -> None:
+        """Refuse the calls that are held, and hold no more."""
+        self._released.set()
 
     async def wait_begun(self) -> None:
         """Return when the service is shutting down."""

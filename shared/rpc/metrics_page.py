@@ -1,13 +1,14 @@
 """The page that Prometheus reads: GET /metrics over HTTP, from a registry, in threads of its own.
 
-Invariants: once the context is left, nothing listens; a reader that stays silent is let go of after READ_TIMEOUT_S.
+Invariants: once the context is left, nothing listens; a reader that stays silent is let go of after READ_TIMEOUT_S;
+beyond READERS_MAX readers at a time, more are let go of at once.
 (prometheus_client's own start_http_server has no such limit, and takes half a second to stop.)
 """
 
 import asyncio
 import socket
 from socketserver import ThreadingMixIn
-from threading import Thread
+from threading import BoundedSemaphore, Thread
 from types import TracebackType
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from shared.errors import EventConfigException
 
 READ_TIMEOUT_S = 10.0
+READERS_MAX = 16
 _STOP_POLL_S = 0.1
 
 
@@ -58,6 +60,24 @@ class MetricsPage:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        self._places = BoundedSemaphore(READERS_MAX)
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a reader in a thread, if there is a place."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a reader, then give its place to the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
 
 class _Server6(_Server):

@@ -12,6 +12,7 @@ at most grace_s. Does not secure the ports.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -38,6 +39,10 @@ from shared.telemetry.metrics import Metrics
 from shared.telemetry.rpc_metrics import RpcMetrics
 
 _log = logging.getLogger("eventlog.server")
+
+# Before the port is closed, calls are held until none has come for so long, and at most for so long.
+_QUIET_S = 0.1
+_HOLD_S_MAX = 1.0
 
 _HEALTH_DESCRIPTOR = cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"])
 
@@ -140,7 +145,8 @@ class Server:
     async def stop(self, *, grace_s: float, before_stop: Callable[[], Awaitable[object]] | None = None) -> None:
         """Drain: health says NOT_SERVING, before_stop ends live streams, then calls get the rest of grace_s.
 
-        Calls that are still running after grace_s are cancelled. A failing before_stop does not stop the stop.
+        Calls that come meanwhile are told SERVER_DRAINING. Calls that are still running after grace_s are
+        cancelled. A failing before_stop does not stop the stop.
         """
         assert self._grpc is not None, "the server was not entered"
         deadline_s = self._clock.monotonic_s() + grace_s
@@ -154,7 +160,18 @@ class Server:
                 _log.warning("live streams did not end within the grace", extra={"grace_s": grace_s})
             except Exception:  # noqa: BLE001 — whatever it is, the server must still stop
                 _log.exception("live streams could not be ended; stopping all the same")
-        await self._grpc.stop(max(deadline_s - self._clock.monotonic_s(), 0.0))
+        # gRPC ends calls that came and were not begun at its stop as CANCELLED, without a reason (grpc/grpc#41785).
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._left_s(deadline_s), _HOLD_S_MAX)):
+                await self.drain.hold(_QUIET_S)
+        stopping = asyncio.ensure_future(self._grpc.stop(self._left_s(deadline_s)))
+        # Its first step tells the clients that the connections end, so who is refused now does not come again.
+        await asyncio.sleep(0)
+        self.drain.release()
+        await stopping
+
+    def _left_s(self, deadline_s: float) -> float:
+        return max(deadline_s - self._clock.monotonic_s(), 0.0)
 
     def _standard_handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         listed = (*self._services, _HEALTH_DESCRIPTOR.full_name, REFLECTION_DESCRIPTOR.full_name)

@@ -18,6 +18,7 @@ from shared.clock import SystemClock
 from shared.config import EventConfig, IngestConfig, LoggingConfig
 from shared.errors import EventValidationException
 from shared.events import Event, EventMetadata, ExactEvent, parse_event_id
+from tests.support.lossy_proxy import LossyProxy
 from tests.support.service_process import ServiceProcess
 
 pytestmark = pytest.mark.cluster
@@ -385,3 +386,46 @@ def test_service_that_stands_still_costs_only_time(cluster):
         ids = produce_through(logger, disturb)
         assert_logged_once_in_order(cluster, ids)
         assert logger.statistics().retries > 0
+
+
+def lossy_options(proxy):
+    """Through the proxy, patient with it, and quick to try again."""
+    back_off = BackOff(first_s=0.01, max_s=0.1)
+    return LoggerOptions(address=proxy.address, back_off=back_off, request_timeout_s=0.5, request_events_max=10)
+
+
+def test_lost_answers_log_nothing_twice(cluster):
+    """Answers are lost again and again after the events were logged: each is there once, under the id it was given."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    with (
+        LossyProxy(cluster.ingest.address, random.Random(seed)) as proxy,
+        EventLogger(cluster.config, lossy_options(proxy)) as logger,
+    ):
+        ids = produce_through(logger, lambda _: None, events=100)
+        for turn in range(10):
+            batch = [Event(type=f"batch{turn}.{number}", payload={}) for number in range(20)]
+            ids.update(zip((event.type for event in batch), logger.log_batch(batch), strict=True))
+        statistics = logger.statistics()
+    assert_logged_once_in_order(cluster, ids, events=100)
+    assert statistics.failed_events == 0
+    assert statistics.duplicate_events > 0, "no answer was lost of what was logged"
+
+
+async def test_lost_answers_log_nothing_twice_from_asyncio(cluster):
+    """The asyncio form repeats as safely, and a correlation reaches the tasks through all of it."""
+    with LossyProxy(cluster.ingest.address, random.Random()) as proxy:
+        async with AsyncEventLogger(cluster.config, lossy_options(proxy)) as logger:
+
+            async def produce(name):
+                with logger.with_correlation(name):
+                    return [await asyncio.create_task(logger.log(f"{name}.{number}", {})) for number in range(30)]
+
+            produced = await asyncio.gather(*(produce(f"task{index}") for index in range(10)))
+            assert logger.statistics().duplicate_events > 0
+    found = await asyncio.to_thread(cluster.events)
+    assert len(found) == 300
+    assert {event.id for event in found} == {event_id for ids in produced for event_id in ids}
+    assert all(event.correlation_id == event.type.partition(".")[0] for event in found)
+    for index, ids in enumerate(produced):
+        assert [event.id for event in found if event.correlation_id == f"task{index}"] == ids

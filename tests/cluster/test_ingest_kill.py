@@ -15,7 +15,9 @@ pytestmark = pytest.mark.cluster
 # More of both for a long run: EVENTLOG_KILL_ROUNDS=500, and EVENTLOG_KILL_SEED to repeat one.
 ROUNDS = int(os.environ.get("EVENTLOG_KILL_ROUNDS", "10"))
 # Small enough for rotation and sealing to be under way at some of the kills.
-ROTATION = {"max_events": 10_000, "max_size": "1MiB"}
+ROTATION = {"max_events": 20_000, "max_size": "2MiB"}
+# How often a restart is killed too, before it serves: in the middle of recovery, for example.
+KILLED_RESTARTS = 0.4
 
 
 @pytest.mark.timeout(120 + 15 * ROUNDS)
@@ -33,7 +35,7 @@ def test_kill_under_load_loses_nothing_acknowledged(make_cluster):
             if chance.random() < 0.3:
                 cluster.query.kill()
                 cluster.query.start()
-            cluster.ingest.start()
+            restart(cluster, chance)
             retried += retry_unanswered(cluster, ledger, first)
         cluster.rotate()
         cluster.wait_until_sealed(timeout_s=60 + 5 * ROUNDS)
@@ -60,6 +62,16 @@ def kill_under_load(cluster: Cluster, ledger: Ledger, name: str, chance: random.
         threading.Event().wait(chance.uniform(0.0, 0.6))
         cluster.ingest.kill()
     assert {sent.error.reason for sent in ledger.unanswered if sent.error} <= {"DEPENDENCY_UNAVAILABLE"}
+
+
+def restart(cluster: Cluster, chance: random.Random) -> None:
+    """Start ingest again, sometimes after starts that are killed at a random moment before it serves."""
+    startup_s = cluster.ingest.startup_s
+    while chance.random() < KILLED_RESTARTS:
+        cluster.ingest.launch()
+        threading.Event().wait(chance.uniform(0.3, 1.0) * startup_s)
+        cluster.ingest.kill()
+    cluster.ingest.start()
 
 
 def retry_unanswered(cluster: Cluster, ledger: Ledger, first: int) -> int:

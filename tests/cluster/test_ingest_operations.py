@@ -1,10 +1,14 @@
 """What operators see of ingest and query: health, reflection, metrics, logs, segments."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -151,6 +155,44 @@ def test_segments_are_listed_in_pages_that_fit_together(make_cluster):
         ):
             with refused("INVALID_FIELD", "INVALID_PAGE_TOKEN"):
                 cluster.admin.ListSegments(request, timeout=CALL_S_MAX)
+
+
+def test_index_may_be_rebuilt_by_many_at_once(make_cluster):
+    """Requests to rebuild and to verify do not disturb each other, nor what is read meanwhile."""
+    with make_cluster() as cluster:
+        log(cluster, "rebuilt", 100)
+        cluster.rotate()
+        cluster.wait_until_sealed()
+
+        def rebuild(_):
+            answer = cluster.admin.RebuildIndex(log_admin_service_pb2.RebuildIndexRequest(), timeout=CALL_S_MAX)
+            return answer.rebuilt_sidecars, list(cluster.verify().damage), len(read_all(cluster))
+
+        with ThreadPoolExecutor(10) as threads:
+            outcomes = list(threads.map(rebuild, range(10)))
+        assert outcomes == [(len(cluster.segments()[0].files), [], 100)] * 10
+
+
+def test_request_typed_by_hand_through_reflection(cluster):
+    """A client that has only reflection and JSON logs an event with a structure, and is told what is wrong with one."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(cluster.channel(cluster.ingest)))
+    method = pool.FindServiceByName("eventlog.v1.IngestService").FindMethodByName("Log")
+
+    def call(typed):
+        request = json_format.Parse(typed, GetMessageClass(method.input_type)())
+        response = cluster.channel(cluster.ingest).unary_unary(f"/{method.containing_service.full_name}/{method.name}")(
+            request.SerializeToString(), timeout=CALL_S_MAX
+        )
+        return json_format.MessageToDict(GetMessageClass(method.output_type).FromString(response))
+
+    typed = '{"event": {"type": "typed.by.hand", "payload": {"n": 3, "list": [true, null, {"x": "y"}]}}}'
+    answer = call(typed)
+    assert answer["durability"] == "DURABILITY_DURABLE"
+    event = get_event(cluster, int(answer["position"]))
+    assert (event.id, json.loads(event.payload_json)) == (answer["eventId"], {"n": 3, "list": [True, None, {"x": "y"}]})
+    with refused("INVALID_EVENT") as refusal:
+        call('{"event": {"type": "typed by hand", "payload": {}}}')
+    assert [violation.field for violation in refusal.error.violations] == ["event.type"]
 
 
 def test_rpcs_not_built_yet_say_so(cluster):

@@ -5,19 +5,19 @@ One short life of a log is told again for every operation in it: opened, appende
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from shared.errors import StorageUnavailable
 from shared.log.frame import EncodedFrame
-from shared.log.log_writer import LocalLogWriter, RotationLimits
+from shared.log.log_writer import LocalLogWriter
 from shared.log.names import COMMITTED, IDENTITY
 from tests.support.builders import NEVER, append_until_well, frame_of, open_writer, payload, read_all
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_file_system import Keep, MemoryFileSystem, PowerLoss, io_error, no_space
 
-LIMITS = RotationLimits(bytes_max=NEVER.bytes_max, age_max_s=NEVER.age_max_s, events_max=6)
+LIMITS = replace(NEVER, events_max=6)
 # What the producer does: append so many events, or rotate. The limit rotates, too.
 LIFE: tuple[int | str, ...] = (2, 1, "rotate", 3, 2, 2)
 LAST = sum(step for step in LIFE if isinstance(step, int))

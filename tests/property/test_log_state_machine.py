@@ -14,7 +14,7 @@ from tests.support.builders import LOG_ID, append_until_well, frame_of, open_wri
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_file_system import MemoryFileSystem, PowerLoss
 
-LIMITS = RotationLimits(bytes_max=4000, age_max_s=3600.0, events_max=9)
+LIMITS = RotationLimits(bytes_max=4000, raw_bytes_max=100_000, age_max_s=3600.0, events_max=9)
 COUNTS = st.integers(1, 4)
 PARTS = st.sampled_from([0.0, 0.3, 0.7, 1.0])
 FAILING = st.sampled_from(["create", "append", "sync", "rename", "sync_directory", "free_bytes"])

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.log.promoted_columns import promote
+from tests.support.promoting import promote
 
 keys = st.sampled_from(["a", "b", "c.d", 'q"', "0", "*", "e\\", ","]) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4

@@ -17,7 +17,7 @@ from shared.log.types import Nanoseconds, Position
 from tests.support.fake_clock import START_NS, FakeClock
 
 LOG_ID = "testlog1"
-NEVER = RotationLimits(bytes_max=1 << 40, age_max_s=1e9, events_max=1 << 40)
+NEVER = RotationLimits(bytes_max=1 << 40, raw_bytes_max=1 << 40, age_max_s=1e9, events_max=1 << 40)
 
 
 def event_batch(payloads: list[str]) -> pa.RecordBatch:

@@ -51,13 +51,14 @@ class Cluster:
         streaming: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        ingest_module: str = "ingest_service",
     ) -> None:
         """Prepare them; __enter__ starts them.
 
         directory: where the services keep what is not the log. log: the log's directory, by default below it.
         storage, ingest, streaming, replay: sections of the configuration. No disk space is kept in reserve unless
         storage says so. with_stream: start a stream service too; then all addresses are fixed, so that the services
-        find each other again after a restart.
+        find each other again after a restart. ingest_module: what to start as the ingest service.
         """
         self.log = log or directory / "events"
         settings = {"storage": {"base_path": str(self.log), "min_free_bytes": 0} | dict(storage or {})}
@@ -70,7 +71,7 @@ class Cluster:
             settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
             settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})
             self.stream = ServiceProcess("stream_service", directory / "stream", settings=settings, environ=environ)
-        self.ingest = ServiceProcess("ingest_service", directory / "ingest", settings=settings, environ=environ)
+        self.ingest = ServiceProcess(ingest_module, directory / "ingest", settings=settings, environ=environ)
         self.query = ServiceProcess("query_service", directory / "query", settings=settings, environ=environ)
         self._channels: dict[str, grpc.Channel] = {}
 

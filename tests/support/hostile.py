@@ -154,10 +154,14 @@ def hostile_structs() -> Iterator[Hostile]:
     yield of("20 levels", deep)
     both = event_pb2.NewEvent(type="hostile.struct", payload_json="{}", payload=struct_pb2.Struct())
     yield Hostile("structure and text", both, "payload")
-    many = struct_pb2.Struct()
-    for index in range(100_000):
-        many.fields[f"k{index}"].number_value = index
-    yield Hostile("structure: too many keys", event_pb2.NewEvent(type="hostile.struct", payload=many), "payload_json")
+    for name, count in (("as many keys as may be", 20_000), ("too many keys", 20_001), ("10 MB of keys", 450_000)):
+        many = struct_pb2.Struct()
+        for index in range(count):
+            many.fields[f"k{index}"].number_value = index
+        field = "payload" if count > 20_000 else ""
+        yield Hostile(f"structure: {name}", event_pb2.NewEvent(type="hostile.struct", payload=many), field)
+    long = struct_pb2.Value(string_value="x" * MIB)
+    yield of("1 MiB of text", long, "payload")
 
 
 def hostile_texts() -> Iterator[Hostile]:

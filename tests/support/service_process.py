@@ -31,6 +31,7 @@ LINES_MAX = 10_000
 # The section of the configuration that holds a service's addresses.
 _SECTIONS = {
     "ingest_service": "ingest",
+    "tests.support.clocked_ingest": "ingest",
     "query_service": "query",
     "stream_service": "streaming",
     "analysis_service": "analysis",
@@ -88,13 +89,23 @@ class ServiceProcess:
 
         Raises ServiceDiedError if it ends before, or does not serve in time; then it is ended.
         """
+        started_s = time.monotonic()
+        self.launch()
+        try:
+            self._wait_until_serving(started_s + self._start_timeout_s)
+        except BaseException:
+            self.close()
+            raise
+        self.startup_s = time.monotonic() - started_s
+
+    def launch(self) -> None:
+        """Start the process and do not wait: for a test that kills it before it serves."""
         assert not self.running, f"{self.module} runs already"
         self.close()
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / f"{self.module}.yaml"
         config.write_text(yaml.safe_dump({"events": self._settings}))
         self._lines.clear()
-        started_s = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", self.module, "--config", str(config)],
             cwd=self._directory,
@@ -109,12 +120,6 @@ class ServiceProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-        try:
-            self._wait_until_serving(started_s + self._start_timeout_s)
-        except BaseException:
-            self.close()
-            raise
-        self.startup_s = time.monotonic() - started_s
 
     @property
     def running(self) -> bool:

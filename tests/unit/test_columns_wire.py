@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.columns.wire import RequestHead, WireCodec
 from shared.errors import EventValidationException
-from tests.support.log_requests import HOSTILE_EVENTS, log_request, new_event, raw_request
+from tests.support.log_requests import HOSTILE_EVENTS, HOSTILE_TEXTS, log_request, new_event, raw_request
 
 _codec = WireCodec()
 
@@ -20,6 +20,14 @@ def test_the_head_tells_everything_but_the_events() -> None:
     )
     assert _codec.read_head(request) == RequestHead(2, "r-ü", pb.DURABILITY_BUFFERED, 0)
     assert _codec.read_head(b"") == RequestHead(0, "", 0, None)
+
+
+def test_the_head_counts_payloads_typed_as_structures() -> None:
+    """Also empty ones, and only those: the fifth field of anything else is none."""
+    structured = new_event(payload={"a": 1})
+    request = log_request(structured, new_event(payload_json="{}"), new_event(payload={}), new_event())
+    assert _codec.read_head(request).structures == 2
+    assert _codec.read_head(log_request(new_event(metadata={"tags": ["t"]})) + b"\x2a\x00").structures == 0
 
 
 def test_a_request_for_one_event_reads_as_a_batch_of_one() -> None:
@@ -47,6 +55,15 @@ def test_a_malformed_head_is_refused(request_bytes: bytes) -> None:
 @pytest.mark.parametrize("event", HOSTILE_EVENTS.values(), ids=HOSTILE_EVENTS.keys())
 def test_hostile_events_neither_crash_nor_hang(event: bytes) -> None:
     """What once ended the process, or panicked in a library, is a malformed request."""
+    with pytest.raises(EventValidationException) as caught:
+        _codec.read_head(raw_request(event))
+    assert caught.value.reason == "MALFORMED_REQUEST"
+
+
+@pytest.mark.parametrize("event", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())
+def test_text_that_is_no_utf8_is_refused(event: bytes) -> None:
+    """It passes the head, which leaves texts alone, and is a malformed request when the columns are made."""
+    assert _codec.read_head(raw_request(event)).count == 1
     with pytest.raises(EventValidationException) as caught:
         _codec.parse_requests([log_request(new_event()), raw_request(event)])
     assert caught.value.reason == "MALFORMED_REQUEST"
@@ -84,6 +101,7 @@ def test_head_and_columns_agree_on_any_bytes(valid: bytes, data: st.DataObject) 
     except EventValidationException:
         return
     assert len(rows) == head.count
+    assert (head.structures > 0) == any(row["payload"] is not None for row in rows)
     try:
         expected = pb.LogBatchRequest.FromString(bytes(request))
     except Exception:  # noqa: BLE001 — a structure within may be malformed, which is found later

@@ -1,7 +1,9 @@
 """LogAdminService without a wire: status, segments, verification that mends, and what it does on a bad disk."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ class _Service:
         for first in (1, 4):
             seal_segment(self.fs, self._order(first))
         self.commit = _Commit()
+        self.maintenance = ThreadPoolExecutor(1)
         self.metrics = IngestMetrics(Metrics("ingest_service"))
         commit: Any = self.commit
         self.servicer = LogAdminServicer(
@@ -60,6 +63,7 @@ class _Service:
             self.writer,
             LocalLogReader(self.fs),
             self.fs,
+            maintenance=self.maintenance,
             damage=DamageRegister(self.metrics),
             config=EventConfig(),
         )
@@ -97,11 +101,31 @@ async def service(tmp_path: Path) -> AsyncIterator[_Service]:
     """The service of these tests."""
     made = await asyncio.to_thread(_Service, tmp_path)
     yield made
+    made.maintenance.shutdown()
     made.writer.close()
 
 
 def _ranges(damage: Any) -> list[tuple[int, int]]:
     return [(each.first_position, each.last_position) for each in damage]
+
+
+async def test_long_work_is_done_in_turn_and_keeps_nobody_from_the_status(service: _Service) -> None:
+    """While verifications and rebuilds wait for each other, GetLogStatus and ListSegments answer."""
+    opened = threading.Event()
+    service.maintenance.submit(opened.wait, 60)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        rebuilds = [
+            group.create_task(service.servicer.rebuild_index(pb.RebuildIndexRequest(), _context)) for _ in range(20)
+        ]
+        verifications = [group.create_task(service.verify()) for _ in range(20)]
+        status = await service.status()
+        listed = await service.servicer.list_segments(pb.ListSegmentsRequest(), _context)
+        assert not any(task.done() for task in (*rebuilds, *verifications))
+        opened.set()
+    assert status.committed_position == 12
+    assert len(listed.segments) == 4
+    assert {task.result().rebuilt_sidecars for task in rebuilds} == {2}
+    assert {task.result()[-1].verified_events for task in verifications} == {12}
 
 
 async def test_the_status_tells_positions_segments_and_storage(service: _Service) -> None:

@@ -1,22 +1,20 @@
 """Checking and completing proposed events: every rule by name, and never the wrong request."""
 
-import json
-import re
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from eventlog.v1 import event_pb2
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ingest_service.enrichment import VIOLATIONS_MAX, Enricher, Proposed
+from ingest_service.enrichment import Enricher, Proposed
+from ingest_service.refusals import VIOLATIONS_MAX
 from shared.columns.schema import FRAME_SCHEMA
 from shared.columns.wire import WireCodec
 from shared.errors import EventValidationException
 from shared.log.types import Nanoseconds
 from tests.support.fake_clock import START_NS
-from tests.support.log_requests import HOSTILE_EVENTS, log_request, new_event, raw_request, varint
+from tests.support.log_requests import HOSTILE_TEXTS, log_request, new_event, raw_request
 
 _SECOND = 1_000_000_000
 _SOUND = log_request(new_event(payload_json='{"sound":1}'), new_event(payload_json='{"sound":2}'))
@@ -49,12 +47,6 @@ def _plain(events: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def _metadata(**fields: Any) -> event_pb2.NewEvent:
     return new_event(metadata=event_pb2.EventMetadata(**fields))
-
-
-def _structure(**fields: Any) -> Struct:
-    structure = Struct()
-    structure.update(fields)
-    return structure
 
 
 @pytest.mark.parametrize(
@@ -91,10 +83,6 @@ def _structure(**fields: Any) -> Struct:
         (new_event(payload_json='{"a":' * 101 + "1" + "}" * 101), "payload_json", "deeper than 100"),
         (new_event(payload_json='{"a":' * 10_000 + "1" + "}" * 10_000), "payload_json", "deeper than 100"),
         (new_event(payload_json='{"a":"' + "x" * 2**20 + '"}'), "payload_json", "longer than 1048576 bytes"),
-        (new_event(payload_json="{}", payload=_structure(a=1)), "payload", "both set"),
-        (new_event(payload=_structure(a=float("nan"))), "payload", "not finite"),
-        (new_event(payload=_structure(a=[{"b": float("-inf")}])), "payload", "not finite"),
-        (new_event(payload=_structure(a="x" * 2**20)), "payload_json", "longer than"),
     ],
 )
 def test_each_rule_names_the_event_and_its_field(
@@ -114,7 +102,7 @@ def test_each_rule_names_the_event_and_its_field(
     assert payloads[:2] == payloads[5:] == ['{"sound":1}', '{"sound":2}']
 
 
-@pytest.mark.parametrize("event", HOSTILE_EVENTS.values(), ids=HOSTILE_EVENTS.keys())
+@pytest.mark.parametrize("event", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())
 def test_a_malformed_request_is_refused_alone(enricher: Enricher, event: bytes) -> None:
     """Bytes that are no message are refused as such; the requests beside it keep their rows."""
     proposed = _propose(enricher, _SOUND, raw_request(b"\x0a\x01a", event), _SOUND)
@@ -223,39 +211,6 @@ def test_payload_texts_are_stored_byte_for_byte(enricher: Enricher) -> None:
     texts = [' {"b":1,\n"a" : 1.50e+2, "b":2}\t', '{"n":123456789012345678901234567890}', '{"ü":"\\u00fc"}']
     rows = _rows(enricher, log_request(*(new_event(payload_json=text) for text in texts)))
     assert [row["payload"] for row in rows] == texts
-
-
-def test_structures_become_json_text(enricher: Enricher) -> None:
-    """A payload typed as a structure is stored as JSON, its whole numbers as integers."""
-    structure = _structure(n=3, f=0.5, big=2.0**60, t=None, b=True, s='"ü\n', l=[1, {"x": []}], o={})
-    rows = _rows(enricher, log_request(new_event(payload=structure), new_event(payload_json="{}"), new_event()))
-    assert json.loads(rows[0]["payload"]) == {
-        "n": 3,
-        "f": 0.5,
-        "big": 2.0**60,
-        "t": None,
-        "b": True,
-        "s": '"ü\n',
-        "l": [1, {"x": []}],
-        "o": {},
-    }
-    # A structure's fields have no order of their own.
-    assert re.search(r'"n":3[,}]', rows[0]["payload"])
-    assert [row["payload"] for row in rows[1:]] == ["{}", "{}"]
-
-
-def test_a_malformed_structure_is_a_wrong_field(enricher: Enricher) -> None:
-    """Bytes of a structure that do not parse, or nest too deep, are the field's fault and nobody else's."""
-    broken = b"\x0a\x03a.b\x2a\x02\x0a\x05"
-    deep = Struct()
-    inner = deep
-    for _ in range(60):
-        inner = inner.fields["a"].struct_value
-    deep_bytes = deep.SerializeToString()
-    too_deep = b"\x0a\x03a.b\x2a" + varint(len(deep_bytes)) + deep_bytes
-    proposed = _propose(enricher, raw_request(broken), _SOUND, raw_request(too_deep))
-    fields = {at: [violation.field for violation in error.violations] for at, error in proposed.rejections.items()}
-    assert fields == {0: ["events[0].payload"], 2: ["events[0].payload"]}
 
 
 def test_unknown_fields_are_ignored(enricher: Enricher) -> None:

@@ -25,7 +25,7 @@ class _Builder:
 
     def __init__(self, last_position: int = 0, recorded_at: int = 0, requests_max: int = 100) -> None:
         self.clock = FakeClock()
-        self.memory = RequestMemory(requests_max=requests_max, horizon_ns=_HORIZON_S * _SECOND)
+        self.memory = RequestMemory(requests_max=requests_max, horizon_s=_HORIZON_S)
         self.enricher = Enricher(WireCodec(), host="h", version="v")
         self.frames = FrameBuilder(
             self.enricher,
@@ -222,6 +222,26 @@ def test_recorded_at_never_decreases() -> None:
     assert times == sorted(times)
     assert times[:4] == [START_NS + 10] * 4
     assert times[4] == times[5] == START_NS + 101 * _SECOND
+
+
+def test_a_clock_that_is_behind_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The operator learns of it where it begins, and not of what time servers do."""
+    builder = _Builder(recorded_at=START_NS)
+    for jump in (0, -0.5, -60, -60, 119, 0, 1000, -500):
+        builder.clock.jump(jump)
+        builder.build(numbered(1, 1))
+    told = [record for record in caplog.records if "the clock is behind" in record.message]
+    assert [round(record.__dict__["seconds"], 1) for record in told] == [60.5, 500.0]
+
+
+def test_a_jump_of_the_clock_forgets_no_request_id() -> None:
+    """A request that is repeated after the clock went forward by a year, or back, is not logged again."""
+    builder = _Builder()
+    builder.build(numbered(1, 1, request_id="a"))
+    for jump in (365 * 86_400, -366 * 86_400):
+        builder.clock.jump(jump)
+        builder.build(numbered(2, 1))
+        assert _repeated(builder.build(numbered(1, 1, request_id="a"))) == [(1, 1)]
 
 
 def test_a_missing_timestamp_is_the_time_of_recording() -> None:

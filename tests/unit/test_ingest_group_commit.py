@@ -39,7 +39,7 @@ class _Pipeline:
         self.writer = open_writer(self.fs, clock)
         self.builder = FrameBuilder(
             Enricher(WireCodec(), host="h", version="v"),
-            RequestMemory(requests_max=1000, horizon_ns=10**15),
+            RequestMemory(requests_max=1000, horizon_s=10**6),
             clock,
             last_position=self.writer.last_position,
             recorded_at=self.writer.recovered.last_recorded_at,
@@ -481,17 +481,17 @@ async def test_whoever_waits_for_room_is_woken_or_forgotten(
     await asyncio.wait_for(stays, _PATIENCE_S)
 
 
-async def test_an_idle_rotation_that_fails_is_only_reported(
+async def test_what_fails_while_nothing_is_appended_is_only_reported(
     pipeline: _Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next append tries again."""
 
-    def fail() -> bool:
+    def fail() -> None:
         raise StorageUnavailable("no")
 
-    monkeypatch.setattr(pipeline.writer, "rotate_if_old", fail)
-    pipeline.commit._rotate_if_old()
-    assert "cannot rotate" in caplog.text
+    monkeypatch.setattr(pipeline.writer, "tend", fail)
+    pipeline.commit._tend()
+    assert "cannot look after the log" in caplog.text
 
 
 @pytest.mark.parametrize("seed", range(3))

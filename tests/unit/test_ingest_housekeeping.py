@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ from ingest_service.metrics import IngestMetrics
 from shared.config import IndexConfig, StorageConfig
 from shared.log.file_system import LocalFileSystem
 from shared.log.log_writer import LocalLogWriter
-from shared.log.names import SEGMENTS, requests_name
+from shared.log.names import SEGMENTS, log_name, requests_name
 from shared.log.recovery import RememberedRequest
 from shared.log.request_file import write_request_file
-from shared.log.sealing import SealOrder
+from shared.log.sealing import SealOrder, SealReport
 from shared.log.types import Nanoseconds, Position, PositionRange
 from shared.telemetry.metrics import Metrics
 from tests.support.builders import LOG_ID, numbered_frame, open_writer
@@ -44,27 +44,39 @@ class _House:
             StorageConfig(base_path=path, index=IndexConfig(enabled=indexed)),
             log_id=LOG_ID,
             request_id_horizon_s=_HORIZON_S,
+            request_ids_max=1000,
         )
         self.tried: list[int] = []
         self.failing: set[int] = set()
+        # First positions and niceness of each process, and whether it was to hurry.
+        self.processes: list[tuple[list[int], int, bool]] = []
 
-    async def seal(self, order: SealOrder) -> bool:
+    def append_segments(self, count: int) -> None:
+        """Rotate, and begin so many segments more."""
+        for _ in range(count):
+            self.writer.rotate()
+            self.writer.append(numbered_frame(self.writer.last_position + 1, 1))
+
+    async def seal(self, orders: Sequence[SealOrder], *, niceness: int) -> AsyncIterator[SealReport]:
         """Stands for the process that seals: the .log is gone, unless it fails."""
-        self.tried.append(order.first)
-        if order.first in self.failing:
-            return False
-        self.fs.rename(
-            f"{SEGMENTS}/{order.first:020d}.log",
-            f"{SEGMENTS}/{order.first:020d}-{order.until - 1:020d}.default.parquet",
-        )
-        return True
+        self.processes.append(([order.first for order in orders], niceness, orders[0].hurry))
+        for order in orders:
+            self.tried.append(order.first)
+            if order.first in self.failing:
+                yield SealReport(order.first, 0.0, "no")
+                continue
+            self.fs.rename(
+                f"{SEGMENTS}/{order.first:020d}.log",
+                f"{SEGMENTS}/{order.first:020d}-{order.until - 1:020d}.default.parquet",
+            )
+            yield SealReport(order.first, 0.1, "")
 
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_House]:
     """Housekeeping that never waits, and seals without a process."""
     made = _House(tmp_path)
-    monkeypatch.setattr(made.keeper, "_seal", made.seal)
+    monkeypatch.setattr(housekeeping, "seal_in_process", made.seal)
     monkeypatch.setattr(housekeeping, "_POLL_S", 0)
     monkeypatch.setattr(housekeeping, "_RETRY_S", 0)
     monkeypatch.setattr(housekeeping, "rebuild_sidecars", lambda *_, **__: None)
@@ -87,6 +99,30 @@ async def test_rotated_segments_are_sealed_oldest_first(house: _House) -> None:
     """The active one is left alone."""
     await _run_until(house.keeper, lambda: len(house.tried) == 3)
     assert house.tried == [1, 2, 3]
+
+
+async def test_one_process_seals_what_waits(house: _House) -> None:
+    """It yields to others while little waits, and hurries where much does; a process gets so many orders at most."""
+    house.append_segments(14)
+    await _run_until(house.keeper, lambda: len(house.tried) == 17)
+    assert house.processes == [(list(range(1, 17)), 0, True), ([17], 10, False)]
+    house.append_segments(2)
+    await _run_until(house.keeper, lambda: len(house.tried) == 19)
+    assert house.processes[2:] == [([18, 19], 0, False)]
+
+
+async def test_the_last_segment_is_sealed_after_a_restart(house: _House) -> None:
+    """The next append begins another one, so nothing is to be waited for; an empty one stays."""
+    house.writer.close()
+    house.writer = open_writer(house.fs, house.clock)
+    await _run_until(house.keeper, lambda: len(house.tried) == 4)
+    assert house.tried == [1, 2, 3, 4]
+    house.writer.append(numbered_frame(5, 1))
+    house.writer.rotate()
+    house.writer.close()
+    house.writer = open_writer(house.fs, house.clock)
+    await _run_until(house.keeper, lambda: len(house.tried) == 5)
+    assert [each for each in house.fs.list(SEGMENTS) if each.endswith(".log")] == [log_name(Position(6))]
 
 
 async def test_a_segment_that_cannot_be_sealed_holds_up_no_other(house: _House) -> None:

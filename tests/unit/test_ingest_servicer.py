@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from eventlog.v1 import ingest_service_pb2 as pb
 
 from ingest_service.metrics import IngestMetrics
 from ingest_service.pending import Acknowledgement, PendingRequest
-from ingest_service.servicer import REQUEST_ID_BYTES_MAX, STREAM_BATCHES_MAX, IngestServicer
+from ingest_service.servicer import REQUEST_ID_BYTES_MAX, STREAM_BATCHES_MAX, BatchLimits, IngestServicer
+from ingest_service.structures import StructureLine
 from shared.clock import SystemClock
 from shared.columns.wire import WireCodec
 from shared.errors import BufferFull, EventException, EventValidationException, FieldViolation, StorageUnavailable
@@ -25,6 +27,7 @@ _LOG_ID = "TEST0001"
 _PATIENCE_S = 10.0
 _EVENTS_MAX = 100
 _BYTES_MAX = 100_000
+_THREAD = ThreadPoolExecutor(1)
 
 
 class _Commit:
@@ -78,12 +81,12 @@ class _Service:
         self.servicer = IngestServicer(
             commit,
             WireCodec(),
-            metrics,
-            SystemClock(),
-            self.drain,
+            StructureLine(WireCodec(), _THREAD),
+            metrics=metrics,
+            clock=SystemClock(),
+            drain=self.drain,
             log_id=_LOG_ID,
-            batch_events_max=_EVENTS_MAX,
-            batch_bytes_max=_BYTES_MAX,
+            limits=BatchLimits(_EVENTS_MAX, _BYTES_MAX),
         )
 
     async def log(self, request: bytes, time_remaining: float | None = None) -> pb.LogResponse:

@@ -1,5 +1,6 @@
 """Reading a log while it is appended to, rotated, sealed, damaged and trimmed."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from shared.log.committed_position import Committed, CommittedPositionWriter, re
 from shared.log.frame import EncodedFrame, Frame, encode_frame
 from shared.log.log_reader import LocalLogReader
 from shared.log.log_writer import LocalLogWriter
-from shared.log.names import SEGMENTS, list_segments, log_name
+from shared.log.names import COMMITTED, SEGMENTS, list_segments, log_name
 from shared.log.sealing import SealOrder, seal_segment
 from shared.log.segment_summary import SegmentState, summarize
 from shared.log.types import Nanoseconds, Offset, Position
@@ -134,6 +135,44 @@ def test_where_there_is_no_log_it_says_so() -> None:
     """A query service may be started first."""
     with pytest.raises(EventStorageException) as caught:
         LocalLogReader(MemoryFileSystem()).committed()
+    assert caught.value.reason == "LOG_UNAVAILABLE"
+
+
+def test_a_reader_goes_on_with_what_it_knows_where_the_promise_is_gone(log: _Log) -> None:
+    """A promise holds for ever: without the file nothing older than the last one seen is answered."""
+    log.append(2)
+    assert log.read() == _expected(1, 6)
+    for spoil in (lambda: log.fs.delete(COMMITTED), lambda: log.fs.put(COMMITTED, b"no promise")):
+        spoil()
+        assert log.read() == _expected(1, log.last)
+        log.writer.tend()
+        log.append(1)
+        assert log.read() == _expected(1, log.last)
+
+
+def test_a_new_reader_waits_until_the_promise_is_made_anew(log: _Log) -> None:
+    """The writer notices that its file is gone; who asks meanwhile is answered a little later."""
+    log.append(1)
+    log.fs.delete(COMMITTED)
+    found: list[dict[int, str]] = []
+    reading = threading.Thread(target=lambda: found.append(log.read()))
+    before = log.fs.operations
+    reading.start()
+    while log.fs.operations < before + 5:
+        reading.join(0.001)
+    assert found == []
+    log.writer.tend()
+    reading.join()
+    assert found == [_expected(1, 3)]
+
+
+def test_a_new_reader_gives_up_where_nobody_writes(log: _Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits no longer than it says."""
+    monkeypatch.setattr("shared.log.log_reader._PROMISE_PAUSE_S", 0.0)
+    log.append(1)
+    log.fs.delete(COMMITTED)
+    with pytest.raises(EventStorageException) as caught:
+        log.read()
     assert caught.value.reason == "LOG_UNAVAILABLE"
 
 

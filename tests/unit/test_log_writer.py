@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.builders import (
     LOG_ID,
     NEVER,
     append_until_well,
+    frame_of,
     numbered_frame,
     open_writer,
     payload,
@@ -33,8 +35,7 @@ YEAR_S = 365 * 24 * HOUR_S
 
 
 def limits(**changes: float) -> RotationLimits:
-    values = {"bytes_max": NEVER.bytes_max, "age_max_s": NEVER.age_max_s, "events_max": NEVER.events_max, **changes}
-    return RotationLimits(**values)  # type: ignore[arg-type]
+    return replace(NEVER, **changes)
 
 
 def segments(fs) -> list[int]:
@@ -132,6 +133,21 @@ def test_frame_above_the_limits_has_a_segment_of_its_own():
         append(writer, count)
     assert segments(fs) == [1, 4, 5]
     assert_holds(fs, 8)
+
+
+def test_rotation_by_raw_size():
+    """A segment whose events take more than the limit before compression is closed, however small its file."""
+    fs = MemoryFileSystem()
+    one = frame_of(1, ["x" * 100_000])
+    assert one.header.length < 1000
+    assert one.header.raw_length > 100_000
+    writer = open_writer(fs, limits=limits(raw_bytes_max=2 * one.header.raw_length))
+    for first in range(1, 6):
+        writer.append(frame_of(first, ["x" * 100_000]))
+    assert segments(fs) == [1, 3, 5]
+    writer.append(frame_of(6, ["x" * 500_000]))
+    writer.append(numbered_frame(7, 1))
+    assert segments(fs) == [1, 3, 5, 6, 7]
 
 
 def test_rotation_by_age():

@@ -9,8 +9,8 @@ import pytest
 from shared.errors import EventConfigException
 from shared.log import exact_numbers
 from shared.log.json_path import duckdb_path, parse_declared_path
-from shared.log.promoted_columns import Promoted, promote
 from shared.log.promoted_paths import PATHS_MAX, choose_paths
+from tests.support.promoting import promote
 
 STRANGE_KEYS = [
     *["a.b", "$", "*", "**", "a*b", "[0]", "a[0]", "0", "12x", "é", "\U0001f600", "a b", " ", "a/b", "~", "~1"],
@@ -22,7 +22,8 @@ STRANGE_KEYS = [
 def promote_texts(*texts: str, declared=()) -> dict[tuple[tuple[str, ...], str], list[object]]:
     """Promote payloads, in two chunks; return the values by path and kind."""
     half = len(texts) // 2
-    promoted = promote([pa.array(texts[:half], pa.string()), pa.array(texts[half:], pa.string())], declared)
+    chunks = [pa.array(texts[:half], pa.string()), pa.array(texts[half:], pa.string())]
+    promoted = promote(chunks, declared, sample=pa.array(texts, pa.string()))
     return {
         (column.path, column.kind): [value for array in arrays for value in array.to_pylist()]
         for column, arrays in zip(promoted.columns, promoted.arrays, strict=True)
@@ -180,7 +181,8 @@ def test_most_strange_keys_can_be_promoted():
 def test_payload_that_duckdb_cannot_parse_prevents_promotion(bad):
     """One such payload leaves the file without promoted columns: text and column must not differ."""
     texts = ['{"a": 1}'] * 5
-    assert promote([pa.array([*texts, bad])], [("a",)]) == Promoted()
+    for chunks in ([[*texts, bad]], [texts, [*texts, bad], texts], [texts, texts, [bad]]):
+        assert promote([pa.array(chunk) for chunk in chunks], [("a",)]).columns == ()
 
 
 def test_at_most_64_paths_are_chosen_the_declared_first():
@@ -203,7 +205,64 @@ def test_hostile_payloads_are_sampled_within_bounds():
 
 def test_no_payloads_have_no_columns():
     """An empty file has no promoted columns."""
-    assert promote([], [("a",)]) == Promoted()
+    assert promote([], [("a",)]).columns == ()
+
+
+def _later(*texts: str, declared=(), sample=()) -> tuple[dict[tuple[tuple[str, ...], str], list[object]], bool]:
+    """Promote 100 times {"a": 1}, then payloads; return the values of these, and whether the choice was revised."""
+    chunks = [pa.array(['{"a": 1}'] * 100), pa.array(texts)]
+    promoted = promote(chunks, declared, sample=pa.array(sample, pa.string()) if sample else None)
+    return {
+        (column.path, column.kind): arrays[1].to_pylist()
+        for column, arrays in zip(promoted.columns, promoted.arrays, strict=True)
+    }, promoted.revised
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": 7}', {(("a",), "integer"): [7]}),
+        ("{}", {(("a",), "integer"): [None]}),
+        ('{"a": "x"}', {(("a",), "integer"): [None]}),
+        ('{"b": 1}', {(("a",), "integer"): [None]}),
+    ],
+)
+def test_later_chunks_that_fit_are_extracted_once(text, found):
+    """Whatever has a place in the columns of the first chunk, or is of another kind, changes no column."""
+    assert _later(text) == (found, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": 1.5}', {(("a",), "double"): [1.5]}),
+        ('{"a": 18446744073709551616}', {}),
+        ('{"a": 0.1000000000000000055}', {}),
+    ],
+)
+def test_numbers_that_do_not_fit_revise_the_choice(text, found):
+    """Then all numbers of the path get a column in which each is exact, or none gets one."""
+    assert _later(text) == (found, True)
+
+
+def test_declared_paths_that_come_late_revise_the_choice():
+    """They are promoted wherever they occur, and with every kind."""
+    late = {(("a",), "integer"): [None], (("b",), "string"): ["x"]}
+    assert _later('{"b": "x"}', declared=[("b",)]) == (late, True)
+    assert _later('{"b": "x"}') == ({(("a",), "integer"): [None]}, False)
+
+
+def test_a_sample_of_what_comes_later_helps_to_choose():
+    """A path that the first chunk lacks is promoted at once."""
+    late = {(("a",), "integer"): [None], (("b",), "string"): ["x"]}
+    assert _later('{"b": "x"}', sample=['{"b": "y"}'] * 5) == (late, False)
+    assert _later('{"a": 0.5}', sample=['{"a": 1.5}']) == ({(("a",), "double"): [0.5]}, False)
+
+
+def test_columns_claim_only_what_all_chunks_hold():
+    """Whether a path has values of one kind only is known at the end."""
+    promoted = promote([pa.array(['{"a": 1}'] * 5), pa.array(['{"a": null}'])], [])
+    assert [(column.path, column.only) for column in promoted.columns] == [(("a",), False)]
 
 
 def test_column_equals_json_extract():

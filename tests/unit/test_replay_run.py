@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from shared.clock import SystemClock
-from shared.columns.encoded_events import EncodedEvents
+from shared.columns.encoded_events import EncodedEvents, read_answer
 from shared.errors import EventException, LogCorrupted
-from stream_service import read_ahead
+from stream_service import read_ahead, replay_run
 from stream_service.read_ahead import ReadAhead
 from stream_service.replay_checkpoint import ReplayCheckpoint
 from stream_service.replay_run import Beat, Delivery, Ending, Progress, ReplayPlan, ReplayRun
-from tests.support.encoded import batch
+from tests.support.encoded import answer, batch
 
 SECOND = 1_000_000_000
 
@@ -67,6 +67,19 @@ async def test_fast_replay_gives_everything_in_order():
     everything = range(1, 400)
     run = replay(history(batch(*everything[:150]), batch(*everything[150:])), speed=1000.0, until=400)
     assert positions_of(await all_of(run)) == list(everything)
+
+
+async def test_large_batches_are_split_into_messages(monkeypatch):
+    """A batch with more bytes than a message may have is given in several, an event larger than that alone."""
+    monkeypatch.setattr(replay_run, "DELIVERY_BYTES_MAX", 250)
+    answered = answer(range(1, 9), [10, 10, 300, 10, 10, 10, 10, 300])
+    events = read_answer(answered.SerializeToString())[0]
+    messages = await all_of(replay(history(events)))
+    assert positions_of(messages) == list(range(1, 9))
+    given = [message.events for message in messages[:-1]]
+    assert all(len(each.data) <= 250 or len(each) == 1 for each in given)
+    assert b"".join(each.data for each in given) == events.data
+    assert len(given) < 8
 
 
 async def test_rate_limit_splits_batches():

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from shared.errors import EventException
 from shared.rpc.drain import Drain
 
 
@@ -86,3 +87,29 @@ async def test_cancellation_is_not_swallowed():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not drain._reads
+
+
+async def test_calls_are_refused_at_once_or_when_they_are_released():
+    """Before the hold a call is refused as it comes; during it calls wait for the release."""
+    drain = Drain()
+    drain.begin()
+    with pytest.raises(EventException, match="the service is shutting down"):
+        await drain.refuse("the service")
+    held = []
+
+    async def come() -> None:
+        held.append(1)
+        with pytest.raises(EventException) as caught:
+            await drain.refuse("the service")
+        assert caught.value.reason == "SERVER_DRAINING"
+        held.remove(1)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        holding = group.create_task(drain.hold(0.01))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            group.create_task(come())
+        await holding
+        assert len(held) == 3
+        drain.release()
+    assert held == []

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from shared.clock import SystemClock
 from shared.errors import EventConfigException, EventException
 from shared.rpc.channel import ChannelLimits, connect, connect_sync
+from shared.rpc.metrics_page import READ_TIMEOUT_S, READERS_MAX
 from shared.rpc.remote_error import from_rpc_error
 from shared.rpc.server import Server, ServerLimits
 from shared.telemetry.metrics import Metrics
@@ -91,8 +92,10 @@ async def test_watch_tells_each_change_and_ends_with_the_drain():
         assert (await unknown.read()).status == SERVICE_UNKNOWN
         server.set_serving(ECHO, serving=True)
         assert (await watch.read()).status == SERVING
+        # Read beside the stop: gRPC's client gives no message away once it knows that the call ended.
+        last = asyncio.ensure_future(watch.read())
         await asyncio.wait_for(server.stop(grace_s=60), 10)
-        assert (await watch.read()).status == NOT_SERVING
+        assert (await last).status == NOT_SERVING
         assert await watch.read() is grpc.aio.EOF
         assert await unknown.read() is grpc.aio.EOF
 
@@ -129,6 +132,25 @@ async def test_metrics_page_shows_calls_and_process():
     assert 'eventlog_service_info{service="test_service"} 1.0' in shown
     names = {line.split("{")[0].split(" ")[0] for line in shown.splitlines() if not line.startswith("#")}
     assert [name for name in names if not name.startswith("eventlog_")] == []
+
+
+async def test_silent_readers_of_the_metrics_page_are_few():
+    """As many as there are places are waited for, more are let go of at once, and a place that is left is free."""
+    async with echo_server(object()) as (server, _):
+        host, _, port = server.metrics_address.rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(READERS_MAX)]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(READ_TIMEOUT_S / 2):
+            assert await reader.read() == b""
+        for each in (writer, *(writer for _, writer in silent)):
+            each.close()
+        for _ in range(100):
+            try:
+                shown = await page(server)
+                break
+            except OSError:
+                await asyncio.sleep(0.05)
+        assert "eventlog_service_info" in shown
 
 
 async def test_second_server_on_a_port_fails_with_the_address():
@@ -174,6 +196,34 @@ async def test_drain_lets_running_calls_end_and_refuses_new_ones():
         assert said(await running) == "early"
     assert seen["health"] == NOT_SERVING
     assert (seen["refusal"].reason, seen["refusal"].retryable) == ("SERVER_DRAINING", True)
+
+
+async def test_drain_tells_everyone_who_calls():
+    """Callers that come again and again without a pause are each told SERVER_DRAINING once, then find nobody."""
+
+    class Say:
+        async def say(self, request, context):
+            return request
+
+    async def call_until_nobody_is_there(say) -> list[str]:
+        reasons = []
+        while "DEPENDENCY_UNAVAILABLE" not in reasons:
+            try:
+                await say(text("a"), timeout=30)
+            except grpc.RpcError as error:
+                reasons.append(from_rpc_error(error).reason)
+            else:
+                served.set()
+        return reasons
+
+    served = asyncio.Event()
+    async with echo_server(Say()) as (server, channel):
+        say = channel.unary_unary(f"/{ECHO}/Say")
+        callers = [asyncio.ensure_future(call_until_nobody_is_there(say)) for _ in range(64)]
+        await served.wait()
+        await asyncio.wait_for(server.stop(grace_s=60), 30)
+        reasons = await asyncio.gather(*callers)
+    assert {tuple(each) for each in reasons} == {("SERVER_DRAINING", "DEPENDENCY_UNAVAILABLE")}
 
 
 async def test_drain_ends_after_the_grace():

@@ -1,7 +1,6 @@
 """From a rotated .log to sealed files: by order, again after anything, and with nothing left out."""
 
 import contextlib
-import functools
 from collections.abc import Sequence
 
 import google_crc32c
@@ -11,10 +10,10 @@ from ingest_service.request_memory import RequestMemory, load_requests
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.frame import FrameDamaged, FrameHeader, _pack_header
-from shared.log.index_sidecar import build_sidecar
+from shared.log.index_sidecar import SidecarBuilder, build_sidecar
 from shared.log.log_reader import LocalLogReader
 from shared.log.names import QUARANTINE, SEGMENTS, log_name, requests_name
-from shared.log.promoted_columns import Promoted
+from shared.log.promoted_columns import Promoter
 from shared.log.recovery import Recovered
 from shared.log.request_file import read_request_file
 from shared.log.sealed_reader import read_sealed
@@ -101,8 +100,8 @@ def test_request_ids_survive() -> None:
     assert [(each.request_id, each.first_position, each.count) for each in found] == [
         (f"event-{first}", first, 3) for first in (1, 4, 7)
     ]
-    memory = RequestMemory(requests_max=10, horizon_ns=10**18)
-    load_requests(memory, fs, Recovered(LOG_ID), now_ns=START_NS)
+    memory = RequestMemory(requests_max=10, horizon_s=3600)
+    load_requests(memory, fs, Recovered(LOG_ID), now_s=0.0)
     assert memory.find("event-4", 3, {}) == (PositionRange(Position(4), Position(6)), START_NS)
 
 
@@ -139,9 +138,10 @@ def _finish(fs: MemoryFileSystem) -> None:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what takes the time of sealing a small segment, and touches no disk."""
-    index = functools.cache(lambda: build_sidecar(EVENT_SCHEMA.empty_table()))
-    monkeypatch.setattr("shared.log.sealed_segment.build_sidecar", lambda _: index())
-    monkeypatch.setattr("shared.log.sealed_file.promote", lambda *_: Promoted())
+    index = build_sidecar(EVENT_SCHEMA.empty_table())
+    monkeypatch.setattr(SidecarBuilder, "add", lambda *_: None)
+    monkeypatch.setattr(SidecarBuilder, "finish", lambda _: index)
+    monkeypatch.setattr(Promoter, "add", lambda *_: [])
 
 
 @pytest.mark.parametrize("part", [0.0, 1.0])

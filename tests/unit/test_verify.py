@@ -10,12 +10,15 @@ from shared.log.frame import FrameHeader, _pack_header
 from shared.log.log_reader import LocalLogReader, SegmentSpan
 from shared.log.log_writer import LocalLogWriter
 from shared.log.names import QUARANTINE, SEGMENTS, log_name, requests_name
+from shared.log.retention_classes import RetentionClasses
+from shared.log.sealed_segment import seal_events
 from shared.log.sealing import SealOrder, seal_segment
 from shared.log.sidecars import rebuild_sidecars
 from shared.log.types import Damage, Nanoseconds, Position, PositionRange
 from shared.log.verify import Verified, mend_segment, verify_segment
+from tests.support import reference_events
 from tests.support.builders import LOG_ID, numbered_frame, open_writer
-from tests.support.fake_clock import START_NS
+from tests.support.fake_clock import START_NS, FakeClock
 from tests.support.memory_file_system import MemoryFileSystem, io_error
 
 _FIRST_LOG, _SECOND_LOG = log_name(Position(1)), log_name(Position(10))
@@ -41,8 +44,8 @@ class _Log:
     def span(self, number: int = 0) -> SegmentSpan:
         return self.reader.segments(self.committed)[number]
 
-    def verify(self, number: int = 0) -> Verified:
-        return verify_segment(self.fs, self.span(number), self.committed)
+    def verify(self, number: int = 0, *, clock: FakeClock | None = None) -> Verified:
+        return verify_segment(self.fs, self.span(number), self.committed, clock=clock or FakeClock())
 
     def seal(self, **by_type_s: int) -> None:
         seal_segment(
@@ -74,6 +77,88 @@ def sealed(log: _Log) -> _Log:
     """The same with its first segment sealed."""
     log.seal()
     return log
+
+
+class _Mixed:
+    """A sealed segment of positions 1 to 60: every third event is of the class audit, every fifth of error."""
+
+    def __init__(self) -> None:
+        self.fs = MemoryFileSystem()
+        self.writer = open_writer(self.fs)
+        kinds = ["audit" if at % 3 == 0 else "error" if at % 5 == 0 else "test" for at in range(1, 61)]
+        self.positions = {kind: [at for at, each in enumerate(kinds, 1) if each == kind] for kind in set(kinds)}
+        events = reference_events.event_batch([{"type": kind, "payload": '{"a":1}'} for kind in kinds])
+        classes = RetentionClasses(default_seconds=100, by_type={"audit": 300, "error": 200})
+        self.writer.append(numbered_frame(1, 60))
+        self.writer.rotate()
+        self.writer.close()
+        sealed = seal_events(
+            self.fs, first=Position(1), last=Position(60), events=[events], log_id=LOG_ID, classes=classes
+        )
+        self.fs.delete(_FIRST_LOG)
+        self.names = {file.name.retention_class: file.name.parquet for file in sealed.files}
+
+    def lose(self, *classes: str) -> None:
+        for each in classes:
+            self.fs.delete(self.names[each])
+
+    def verify(self, after_s: float = 0) -> Verified:
+        reader, clock = LocalLogReader(self.fs), FakeClock()
+        clock.advance(after_s)
+        (span,) = reader.segments(reader.committed())
+        return verify_segment(self.fs, span, reader.committed(), clock=clock)
+
+
+@pytest.mark.parametrize("lost", ["default", "error", "audit"])
+def test_a_missing_file_is_damage_of_the_positions_it_held(lost: str) -> None:
+    """VerifyLog names the file, and every event that was in it, and no other."""
+    log = _Mixed()
+    log.lose(lost)
+    damage = log.verify().damage
+    held = log.positions["test" if lost == "default" else lost]
+    assert {each.file for each in damage} == {log.names[lost]}
+    assert f"with {len(held)} events that are to be kept" in damage[0].problem
+    assert [at for first, last in _ranges(damage) for at in range(first, last + 1)] == held
+
+
+def test_a_file_whose_events_have_expired_may_be_missing() -> None:
+    """Retention removes it: from the moment on at which the newest event has been kept long enough."""
+    log = _Mixed()
+    log.lose("default", "error")
+    assert {each.file for each in log.verify(99).damage} == {log.names["default"], log.names["error"]}
+    assert {each.file for each in log.verify(101).damage} == {log.names["error"]}
+    assert log.verify(201).damage == []
+
+
+def test_damage_that_is_known_is_not_taken_for_a_missing_file() -> None:
+    """Of a file that cannot be read and one that is missing, each is told by itself."""
+    log = _Mixed()
+    log.lose("error")
+    log.fs.put(log.names["audit"], b"nothing of it is left")
+    log.fs.delete(log.names["audit"].replace(".parquet", ".par"))
+    damage = log.verify().damage
+    assert _ranges([each for each in damage if each.file == log.names["audit"]]) == [(1, 60)]
+    assert _ranges([each for each in damage if each.file == log.names["error"]]) == [(1, 0)]
+
+
+def test_a_flipped_bit_in_the_header_of_a_log_file_is_reported(log: _Log) -> None:
+    """Every byte is checked, also those that nobody needs; no event is concerned."""
+    log.fs.flip(_FIRST_LOG, 20)
+    verified = log.verify()
+    assert (verified.events, _ranges(verified.damage)) == (9, [(1, 0)])
+    assert "the header" in verified.damage[0].problem
+
+
+def test_a_flipped_bit_anywhere_in_repair_data_is_reported(sealed: _Log) -> None:
+    """Also where nothing would need it: in the parity, which is only used once a block is damaged."""
+    name = f"{_STEM}.default.par"
+    whole = sealed.fs.files()[name]
+    for offset in [*range(0, len(whole), 101), len(whole) - 1]:
+        sealed.fs.flip(name, offset)
+        verified = sealed.verify()
+        assert [each.file for each in verified.damage] == [name], f"offset {offset}"
+        mend_segment(sealed.fs, sealed.span())
+        assert sealed.fs.files()[name] == whole
 
 
 def _ranges(damage: list[Damage]) -> list[tuple[int, int]]:
