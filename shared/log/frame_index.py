@@ -8,6 +8,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from shared.columns.schema import EVENT_SCHEMA
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 64 * 1024 * 1024
 def frame_events(frame: Frame) -> pa.RecordBatch:
     """The events of a frame with their positions and the time they were recorded, as EVENT_SCHEMA."""
     count = frame.events.num_rows
-    positions = pa.array(range(frame.first_position, frame.first_position + count), pa.uint64())
+    positions = pa.array(np.arange(frame.first_position, frame.first_position + count, dtype=np.uint64))
     recorded_at = pa.repeat(pa.scalar(frame.recorded_at, EVENT_SCHEMA.field("recorded_at").type), count)
     return pa.RecordBatch.from_arrays([positions, recorded_at, *frame.events.columns], schema=EVENT_SCHEMA)
 
@@ -41,16 +42,17 @@ class FrameIndex:
         self._frames: list[FrameLocation] = []
         self._firsts: list[Position] = []
         self._damaged: list[DamagedBytes] = []
+        # Number of events in intact frames.
+        self.events = 0
 
     @property
     def last_position(self) -> Position:
         """Last position indexed, first - 1 where there is none."""
         return self._frames[-1].header.positions.last if self._frames else Position(self.first - 1)
 
-    @property
-    def events(self) -> int:
-        """Number of events in intact frames."""
-        return sum(frame.header.count for frame in self._frames)
+    def is_whole(self, until: Position) -> bool:
+        """Whether every position below until is in an intact frame, as far as frames were looked at."""
+        return self.last_position >= until - 1 and self.events == self.last_position - self.first + 1
 
     @property
     def recorded_at(self) -> tuple[Nanoseconds, Nanoseconds] | None:
@@ -77,6 +79,7 @@ class FrameIndex:
     def _scan(self, size: int) -> bool:
         data = self._fs.read(self.name, self._end, size)
         scan = scan_frames(data, base=self._end, first=Position(self.last_position + 1))
+        self.events += sum(frame.header.count for frame in scan.frames)
         self._frames += scan.frames
         self._firsts += [frame.header.first_position for frame in scan.frames]
         self._damaged += scan.damage
