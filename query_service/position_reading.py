@@ -1,0 +1,152 @@
+"""Reads events by ascending position: streams each step, so that nothing waits for what comes after it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from query_service.matching import matching
+from query_service.pace import Pace
+from query_service.planner import Decision, narrowed
+from query_service.question import Question
+from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, rows_of_a_chunk
+from query_service.statements import Projection, Window
+from query_service.walk import Walk
+from query_service.work import Work, WorkExpired
+from shared.clock import Clock
+from shared.errors import LogCorrupted
+from shared.log.committed_position import Committed
+from shared.log.segment_columns import ArrowColumns, Columns
+from shared.log.types import Position
+
+
+class AscendingReading:
+    """A pass from `start` on. See Reading."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        question: Question,
+        committed: Committed,
+        work: Work,
+        clock: Clock,
+        *,
+        start: Position,
+        projection: Projection,
+        limit: int | None = None,
+    ) -> None:
+        """limit: most events that are wanted, None for all."""
+        self._engine = engine
+        self._question = question
+        self._work = work
+        self._clock = clock
+        self._projection = projection
+        self._left = limit
+        self._walk = Walk(engine.reader, question, committed)
+        self._pace = Pace(in_a_hurry=work.left_s is not None)
+        self.outcome: Outcome[Position] = Outcome(start)
+
+    def chunks(self) -> Iterator[Chunk[Position]]:
+        """Yield what matches. See Reading."""
+        first, until = narrowed(self._question, first=self.outcome.resume, until=self._question.until)
+        self.outcome.resume = first
+        try:
+            while self.outcome.resume < until and self._left != 0:
+                if self._work.is_over:
+                    self.outcome.partial_reason = DEADLINE
+                    break
+                yield from self._segment(until)
+        except WorkExpired:
+            self.outcome.partial_reason = DEADLINE
+        except LogCorrupted as damage:
+            if not self._work.has_progress:
+                raise
+            self.outcome.partial_reason, self.outcome.damage = DAMAGE, damage
+        self.outcome.costs.take(self._walk)
+        if not self.outcome.partial_reason and self.outcome.resume >= until:
+            self.outcome.resume = self._question.until
+
+    def _segment(self, until: Position) -> Iterator[Chunk[Position]]:
+        at = self.outcome.resume
+        decision = self._walk.decision_at(at, first=at, until=until)
+        if not decision.read:
+            self._reached(decision.until)
+            return
+        try:
+            yield from self._step(decision)
+        except FileNotFoundError as error:
+            self._walk.changed(error)
+        else:
+            self._walk.progressed()
+
+    def _step(self, decision: Decision) -> Iterator[Chunk[Position]]:
+        began_s = self._clock.monotonic_s()
+        at, segment = decision.first, decision.segment
+        until = min(decision.until, at + min(self._pace.rows(self._work.left_s), segment.rows_max))
+        columns, until = self._engine.reader.columns(
+            segment,
+            decision.files,
+            from_position=at,
+            until=Position(until),
+            committed=self._walk.committed,
+            wanted=self._question.may_hold,
+        )
+        outside_s = 0.0
+        for found in self._matching(columns, at, until, rows_of_a_chunk(segment.row_bytes)):
+            events = found if self._left is None else found.slice(0, self._left)
+            self._found(events)
+            yielded_s = self._clock.monotonic_s()
+            yield Chunk(events, self.outcome.resume)
+            outside_s += self._clock.monotonic_s() - yielded_s
+            if self._left == 0:
+                return
+        self.outcome.costs.scanned_events += until - at
+        self._reached(until)
+        self._pace.observe(until - at, self._clock.monotonic_s() - began_s - outside_s)
+        yield Chunk(_nothing(self._projection.schema), until)
+
+    def _matching(self, columns: list[Columns], first: Position, until: Position, rows: int) -> Iterator[pa.RecordBatch]:
+        """What matches in a step, in order, in batches of about `rows`."""
+        window = Window(first, until)
+        results = (self._batches(each, window, rows) for each in columns)
+        if len(columns) > 1 and not _are_disjoint(columns):
+            yield from in_position_order([batch for result in results for batch in result], rows)
+            return
+        for result in results:
+            yield from result
+
+    def _batches(self, columns: Columns, window: Window, rows: int) -> Iterator[pa.RecordBatch]:
+        question, projection = self._question, self._projection
+        database, work = self._engine.database, self._work
+        return matching(database, columns, question, window, projection, work, rows=rows, limit=self._left)
+
+    def _found(self, events: pa.RecordBatch) -> None:
+        if self._left is not None:
+            self._left -= events.num_rows
+        costs = self.outcome.costs
+        costs.matched_events += events.num_rows
+        costs.matched_bytes += events.nbytes
+        self._reached(Position(int(events.column("position")[-1].as_py()) + 1))
+
+    def _reached(self, position: Position) -> None:
+        self.outcome.resume = position
+        self._work.has_progress = True
+
+
+def in_position_order(batches: list[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Merge batches by position, into batches of `rows`."""
+    if not batches:
+        return
+    (merged,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    merged = merged.take(pa.array(np.argsort(merged.column("position").to_numpy(), kind="stable")))
+    for start in range(0, merged.num_rows, rows):
+        yield merged.slice(start, rows)
+
+
+def _are_disjoint(columns: list[Columns]) -> bool:
+    """Whether one relation comes after the other: those in memory do, files of retention classes are mixed."""
+    return all(isinstance(each, ArrowColumns) for each in columns)
+
+
+def _nothing(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=schema)
