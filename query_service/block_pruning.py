@@ -25,7 +25,11 @@ def _checks(bounds: Bounds) -> Iterator[_Check]:
     for name, texts in (("type", bounds.types), ("source", bounds.sources)):
         if texts is not None:
             yield _any_text(name, texts.__contains__)
-    equalities = (("correlation_id", bounds.correlation_ids), ("session_id", bounds.session_ids), ("user", bounds.users))
+    equalities = (
+        ("correlation_id", bounds.correlation_ids),
+        ("session_id", bounds.session_ids),
+        ("user", bounds.users),
+    )
     for name, values in equalities:
         if values is not None and len(values) <= _LOOKUPS_MAX:
             yield _any_value(name, [pa.scalar(value, pa.string()) for value in values])

@@ -33,22 +33,28 @@ def decide(segment: SegmentColumns, question: Question, *, first: Position, unti
     bounds = question.bounds
     kept = tuple(file.name for file in segment.files if _exclusion(file, bounds) is None)
     decided = _Decider(segment, first, until, kept)
-    if bounds.is_empty:
-        return decided.pruned("the filter contradicts itself")
-    if not bounds.position.overlaps(first, until - 1):
-        return decided.pruned("the filter asks for other positions")
+    if why := _outside(segment, bounds, first=first, until=until):
+        return decided.pruned(why)
     if segment.is_careful:
         return decided.read_all("it holds damage, or a file is not as it was written")
-    if segment.timestamps is not None:
-        ends = segment.timestamps
-        if not bounds.timestamp.overlaps(ends.first_ns, ends.last_ns):
-            return decided.pruned("the filter asks for other timestamps")
     if not segment.files:
         return decided.read("it is not sealed")
     if not kept:
         fields = sorted({exclusion for file in segment.files if (exclusion := _exclusion(file, bounds))})
         return decided.pruned(f"the index tells that nothing matches by {', '.join(fields)}")
     return decided.read(_why(segment.files, kept))
+
+
+def _outside(segment: SegmentColumns, bounds: Bounds, *, first: Position, until: Position) -> str:
+    """Why a segment, damaged or not, is outside of what the filter asks for; empty where it is not."""
+    if bounds.is_empty:
+        return "the filter contradicts itself"
+    if not bounds.position.overlaps(first, until - 1):
+        return "the filter asks for other positions"
+    ends = segment.timestamps
+    if ends is not None and not segment.is_careful and not bounds.timestamp.overlaps(ends.first_ns, ends.last_ns):
+        return "the filter asks for other timestamps"
+    return ""
 
 
 def narrowed(question: Question, *, first: Position, until: Position) -> tuple[Position, Position]:

@@ -40,6 +40,11 @@ class Costs:
     read_segments: int = 0
     pruned_segments: int = 0
 
+    def found(self, events: pa.RecordBatch) -> None:
+        """Count events that match."""
+        self.matched_events += events.num_rows
+        self.matched_bytes += events.nbytes
+
     def take(self, walk: Walk) -> None:
         """Count the segments of a walk."""
         self.read_segments = len(walk.read_segments)
@@ -76,8 +81,11 @@ class Engine:
     reader: ColumnReader
 
 
+def nothing(schema: pa.Schema) -> pa.RecordBatch:
+    """No events, with the columns of a result."""
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
 def rows_of_a_chunk(row_bytes: int) -> int:
     """How many events of a size make a chunk."""
     return max(min(CHUNK_BYTES // max(row_bytes, 1), CHUNK_ROWS_MAX), 1)
-
-

@@ -1,7 +1,7 @@
 """The statements that are sent to DuckDB: a few fixed shapes, each with bounded memory. Pure.
 
     select   the matching rows of one relation, in its own order
-    keys     the first keys (timestamp, position) of the matching rows of several relations
+    keys     the first keys (timestamp, position) of the matching rows of one relation
     counts   the number of matching rows of each of several relations
 
 Invariant: nothing of a request is in the text; the values are bound parameters.
@@ -38,7 +38,9 @@ class Window:
     high: Key | None = None
 
 
-def select(columns: Columns, question: Question, window: Window, projection: "Projection", *, limit: int | None) -> Statement:
+def select(
+    columns: Columns, question: Question, window: Window, projection: "Projection", *, limit: int | None
+) -> Statement:
     """The matching rows of a window of one relation, in its order; at most `limit`."""
     builder = Builder()
     what = projection.sql(builder.promoted(columns), builder)
@@ -58,29 +60,15 @@ def counts(groups: Sequence[Sequence[Columns]], question: Question, window: Wind
     return builder.statement(" UNION ALL ".join(parts))
 
 
-def nth_key(
-    groups: Sequence[Sequence[Columns]], question: Question, window: Window, *, rank: int, descending: bool
-) -> Statement:
-    """One row: the key (timestamp in ns, position) of the matching row at a rank, from 1; none if there are fewer."""
+def first_keys(columns: Columns, question: Question, window: Window, *, limit: int, descending: bool) -> Statement:
+    """Rows (timestamp in ns, position): the first keys of the matching rows of a window, in order."""
     builder = Builder()
-    parts = [
-        f"SELECT timestamp, position FROM {builder.relation(group)} "  # noqa: S608
-        f"WHERE {builder.where(group[0], question, window)}"
-        for group in groups
-    ]
     down = " DESC" if descending else ""
     return builder.statement(
-        f"SELECT epoch_ns(timestamp), position FROM ({' UNION ALL '.join(parts)}) "  # noqa: S608
-        f"ORDER BY timestamp{down}, position{down} LIMIT 1 OFFSET {builder.integer(rank - 1)}"
+        f"SELECT epoch_ns(timestamp), position FROM {builder.relation([columns])} "  # noqa: S608
+        f"WHERE {builder.where(columns, question, window)} "
+        f"ORDER BY timestamp{down}, position{down} LIMIT {builder.integer(limit)}"
     )
-
-
-def alike(columns: Sequence[Columns]) -> list[list[Columns]]:
-    """Group relations that one condition fits: files with the same promoted columns."""
-    groups: dict[Any, list[Columns]] = {}
-    for each in columns:
-        groups.setdefault(each.promoted if isinstance(each, ParquetColumns) else id(each), []).append(each)
-    return list(groups.values())
 
 
 class Projection(Protocol):

@@ -48,9 +48,7 @@ class Walk:
             except FileNotFoundError as error:
                 self.changed(error)
                 continue
-            decision = decide(
-                segment, self._question, first=max(first, segment.first), until=min(until, segment.until)
-            )
+            decision = decide(segment, self._question, first=max(first, segment.first), until=min(until, segment.until))
             (self.read_segments if decision.read else self.pruned_segments).add(segment.first)
             return decision
 

@@ -100,5 +100,3 @@ class Work:
     def _interrupt(self) -> None:
         if self._running is not None:
             self._running.interrupt()
-
-

@@ -97,7 +97,7 @@ def check_footer(tail: bytes) -> pq.FileMetaData | None:
     if start is None or found is None or not _footer_is_intact(tail, start, found):
         return None
     try:
-        return pq.read_metadata(io.BytesIO(tail))
+        return pq.read_metadata(pa.BufferReader(tail))
     except Exception:  # noqa: BLE001 - whatever the library raises, there is no footer to read
         return None
 
@@ -109,7 +109,8 @@ def footer_bytes(tail: bytes) -> int:
 
 def _footer_is_intact(data: bytes, start: int, found: "_Digits") -> bool:
     own = int(data[found.start : found.start + 8], 16)
-    return google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :]) == own
+    found_crc: int = google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :])
+    return found_crc == own
 
 
 @dataclass(frozen=True, slots=True)

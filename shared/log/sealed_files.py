@@ -8,6 +8,7 @@ everything kept is bounded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -154,4 +155,6 @@ def _bounds(group: pq.RowGroupMetaData, name: str) -> tuple[int, int]:
     statistics = column.statistics
     if column.path_in_schema != name or statistics is None or not statistics.has_min_max:
         raise ValueError(f"the {name}s have no statistics")
-    return int(statistics.min_raw), int(statistics.max_raw)
+    first: Any = statistics.min_raw
+    last: Any = statistics.max_raw
+    return int(first), int(last)

@@ -117,7 +117,10 @@ class ColumnReader:
         self._tails = {name: tail for name, tail in self._tails.items() if name in present}
 
     def describe(self, span: SegmentSpan, committed: Committed) -> SegmentColumns:
-        """What is known of a segment. Raises FileNotFoundError where it changed meanwhile, OSError, UnsupportedFormat."""
+        """What is known of a segment.
+
+        Raises FileNotFoundError where it changed meanwhile, OSError, UnsupportedFormat.
+        """
         if not span.files.is_sealed:
             index = self._reader.frame_index(span, committed)
             whole = index.is_whole(span.until)
@@ -168,7 +171,8 @@ class ColumnReader:
         tail = self._tails.get(index.name)
         if tail is None or tail.index is not index:
             tail = self._tails[index.name] = TailColumns(index, self.blocks)
-        closed, growing = [], []
+        closed: list[pa.Table] = []
+        growing: list[pa.Table] = []
         for block in tail.blocks(first, until):
             if wanted(block):
                 (closed if block.closed else growing).append(block.slice(first, until))
@@ -177,10 +181,11 @@ class ColumnReader:
     def _careful(
         self, segment: SegmentColumns, first: Position, until: Position, committed: Committed
     ) -> tuple[list[Columns], Position]:
-        batches = []
+        batches: list[pa.RecordBatch] = []
         try:
+            # Up to the damage, what was readable is kept.
             for batch in self._reader.batches_of(segment.span, first, until, committed):
-                batches.append(batch)
+                batches.append(batch)  # noqa: PERF402
         except LogCorrupted as error:
             until = Position(int(error.metadata["first_position"]))
             if until <= first:

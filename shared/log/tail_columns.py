@@ -48,7 +48,11 @@ class TailBlock:
 
     def texts(self, name: str) -> StringArray | None:
         """The texts that occur in a column that repeats, each once; None where the block is not closed."""
-        return self.events.column(name).chunk(0).dictionary if self.closed else None
+        if not self.closed:
+            return None
+        column: Array = self.events.column(name).chunk(0)
+        texts: StringArray = column.dictionary
+        return texts
 
     def slice(self, from_position: Position, until: Position) -> pa.Table:
         """The events with positions of [from_position, until)."""

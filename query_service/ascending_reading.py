@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 
-from query_service.matching import matching
+from query_service.matching import in_order, matching
 from query_service.pace import Pace
 from query_service.planner import Decision, narrowed
 from query_service.question import Question
-from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, rows_of_a_chunk
+from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, nothing, rows_of_a_chunk
 from query_service.statements import Projection, Window
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
@@ -103,14 +102,18 @@ class AscendingReading:
         self.outcome.costs.scanned_events += until - at
         self._reached(until)
         self._pace.observe(until - at, self._clock.monotonic_s() - began_s - outside_s)
-        yield Chunk(_nothing(self._projection.schema), until)
+        yield Chunk(nothing(self._projection.schema), until)
 
-    def _matching(self, columns: list[Columns], first: Position, until: Position, rows: int) -> Iterator[pa.RecordBatch]:
+    def _matching(
+        self, columns: list[Columns], first: Position, until: Position, rows: int
+    ) -> Iterator[pa.RecordBatch]:
         """What matches in a step, in order, in batches of about `rows`."""
         window = Window(first, until)
         results = (self._batches(each, window, rows) for each in columns)
         if len(columns) > 1 and not _are_disjoint(columns):
-            yield from in_position_order([batch for result in results for batch in result], rows)
+            batches = [batch for result in results for batch in result]
+            merged = in_order(batches, ["position"], descending=False, schema=self._projection.schema)
+            yield from (merged.slice(start, rows) for start in range(0, merged.num_rows, rows))
             return
         for result in results:
             yield from result
@@ -118,14 +121,14 @@ class AscendingReading:
     def _batches(self, columns: Columns, window: Window, rows: int) -> Iterator[pa.RecordBatch]:
         question, projection = self._question, self._projection
         database, work = self._engine.database, self._work
-        return matching(database, columns, question, window, projection, work, rows=rows, limit=self._left)
+        return matching(
+            database, columns, question, window, projection=projection, work=work, rows=rows, limit=self._left
+        )
 
     def _found(self, events: pa.RecordBatch) -> None:
         if self._left is not None:
             self._left -= events.num_rows
-        costs = self.outcome.costs
-        costs.matched_events += events.num_rows
-        costs.matched_bytes += events.nbytes
+        self.outcome.costs.found(events)
         self._reached(Position(int(events.column("position")[-1].as_py()) + 1))
 
     def _reached(self, position: Position) -> None:
@@ -133,20 +136,6 @@ class AscendingReading:
         self._work.has_progress = True
 
 
-def in_position_order(batches: list[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Merge batches by position, into batches of `rows`."""
-    if not batches:
-        return
-    (merged,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    merged = merged.take(pa.array(np.argsort(merged.column("position").to_numpy(), kind="stable")))
-    for start in range(0, merged.num_rows, rows):
-        yield merged.slice(start, rows)
-
-
 def _are_disjoint(columns: list[Columns]) -> bool:
     """Whether one relation comes after the other: those in memory do, files of retention classes are mixed."""
     return all(isinstance(each, ArrowColumns) for each in columns)
-
-
-def _nothing(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
