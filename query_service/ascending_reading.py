@@ -8,12 +8,12 @@ from query_service.matching import in_order, matching
 from query_service.pace import Pace
 from query_service.planner import Decision, narrowed
 from query_service.question import Question
-from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, nothing, rows_of_a_chunk
+from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, nothing
 from query_service.statements import Projection, Window
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
 from shared.clock import Clock
-from shared.errors import LogCorrupted
+from shared.errors import LogCorrupted, PositionTrimmed
 from shared.log.committed_position import Committed
 from shared.log.segment_columns import ArrowColumns, Columns
 from shared.log.types import Position
@@ -67,9 +67,9 @@ class AscendingReading:
 
     def _segment(self, until: Position) -> Iterator[Chunk[Position]]:
         at = self.outcome.resume
-        decision = self._walk.decision_at(at, first=at, until=until)
-        if not decision.read:
-            self._reached(decision.until)
+        decision = self._decision(at, until)
+        if decision is None or not decision.read:
+            self._reached(self.outcome.resume if decision is None else decision.until)
             return
         try:
             yield from self._step(decision)
@@ -77,6 +77,16 @@ class AscendingReading:
             self._walk.changed(error)
         else:
             self._walk.progressed()
+
+    def _decision(self, at: Position, until: Position) -> Decision | None:
+        """What to read next; None where it was removed meanwhile, and nobody asked for it by position."""
+        try:
+            return self._walk.decision_at(at, first=at, until=until)
+        except PositionTrimmed as trimmed:
+            if self._question.first is not None:
+                raise
+            self._reached(Position(int(trimmed.metadata["first_position"])))
+            return None
 
     def _step(self, decision: Decision) -> Iterator[Chunk[Position]]:
         began_s = self._clock.monotonic_s()
@@ -91,7 +101,7 @@ class AscendingReading:
             wanted=self._question.may_hold,
         )
         outside_s = 0.0
-        for found in self._matching(columns, at, until, rows_of_a_chunk(segment.row_bytes)):
+        for found in self._matching(columns, at, until, self._projection.chunk_rows(segment.row_bytes)):
             events = found if self._left is None else found.slice(0, self._left)
             self._found(events)
             yielded_s = self._clock.monotonic_s()

@@ -11,7 +11,7 @@ from query_service.matching import in_order, matching
 from query_service.pace import ROWS_MIN, Pace
 from query_service.planner import Decision, narrowed
 from query_service.question import Question
-from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, nothing, rows_of_a_chunk
+from query_service.reading import DAMAGE, DEADLINE, Chunk, Engine, Outcome, nothing
 from query_service.statements import Projection, Window
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
@@ -106,7 +106,7 @@ class DescendingReading:
         self.outcome.costs.scanned_events += until - first
         self._pace.observe(until - first, self._clock.monotonic_s() - began_s)
         self._window_rows *= _GROWTH
-        size = rows_of_a_chunk(segment.row_bytes)
+        size = self._projection.chunk_rows(segment.row_bytes)
         for start in range(0, found.num_rows, size):
             events = found.slice(start, size)
             self._found(events)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from query_service.reading import rows_of_a_chunk
 from query_service.statements import Builder
 from shared.columns.arrow import Array
 from shared.columns.schema import EVENT_SCHEMA
@@ -25,6 +26,10 @@ class EventProjection:
         """Return the names of the columns."""
         return _SQL
 
+    def chunk_rows(self, row_bytes: int) -> int:
+        """Return how many whole events make a chunk."""
+        return rows_of_a_chunk(row_bytes)
+
 
 class _Positions:
     """The positions alone. See Projection."""
@@ -37,6 +42,10 @@ class _Positions:
     def sql(self, promoted: Sequence[PromotedColumn], builder: Builder) -> str:  # noqa: ARG002 — it needs neither
         """Return its name."""
         return "position"
+
+    def chunk_rows(self, row_bytes: int) -> int:  # noqa: ARG002 — a position is a position
+        """Return how many positions make a chunk: 1 MiB."""
+        return 131_072
 
 
 EVENTS = EventProjection()

@@ -81,6 +81,9 @@ class Projection(Protocol):
     def sql(self, promoted: Sequence[PromotedColumn], builder: "Builder") -> str:
         """Return what stands after SELECT, for a relation with these promoted columns."""
 
+    def chunk_rows(self, row_bytes: int) -> int:
+        """Return how many rows make a chunk, of events that have so many bytes."""
+
 
 @dataclass(slots=True)
 class Builder:

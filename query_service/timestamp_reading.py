@@ -18,7 +18,7 @@ import pyarrow as pa
 from query_service.matching import in_order, matching
 from query_service.planner import Decision, narrowed
 from query_service.question import Question
-from query_service.reading import DEADLINE, Chunk, Engine, Outcome, nothing, rows_of_a_chunk
+from query_service.reading import DEADLINE, Chunk, Engine, Outcome, nothing
 from query_service.statements import Key, Projection, Window, first_keys
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
@@ -117,7 +117,7 @@ class TimestampReading:
     def _chunk(self, candidates: list[_Candidate]) -> Chunk[Key]:
         """The next events, maybe none, and where to go on."""
         active, horizon = self._active(candidates)
-        size = min(rows_of_a_chunk(each.decision.segment.row_bytes) for each in active)
+        size = min(self._projection.chunk_rows(each.decision.segment.row_bytes) for each in active)
         size = size if self._left is None else min(size, self._left)
         window = self._window(horizon)
         keys = self._keys(active, window, size)
