@@ -7,12 +7,17 @@ Plain numbers such as -5 and +1.5e3 are left alone: they are nothing but numbers
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from query_service.exporters.column_text import found, joined, joined_bytes
 from shared.columns.arrow import BooleanArray, StringArray
 from shared.columns.arrow import compute as pc
+from shared.columns.bytes_view import boolean_array, first_bytes
 from shared.columns.constants import constant
 
 _FORMULA = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
+# First bytes of those; that of the full-width forms begins other characters too.
+_FORMULA_BYTES = np.frombuffer(b"=+-@\t\r\n\xef", np.uint8)
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _QUOTED = r'[",\r\n]|^$'
 
@@ -31,10 +36,10 @@ def rows(columns: Sequence[StringArray]) -> bytes:
 
 
 def _formulas(texts: StringArray) -> BooleanArray:
-    suspects = found(texts, _FORMULA)
-    if not pc.any(suspects).as_py():
-        return suspects
-    return pc.and_not(suspects, found(texts, _NUMBER))
+    suspects = np.isin(first_bytes(texts), _FORMULA_BYTES)
+    if not suspects.any():
+        return boolean_array(suspects)
+    return pc.and_not(found(texts, _FORMULA), found(texts, _NUMBER))
 
 
 def _quote(texts: StringArray) -> StringArray:

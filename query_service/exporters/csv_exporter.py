@@ -11,8 +11,6 @@ Invariants:
   empty text. No cell is taken for a formula (csv_cells).
 """
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
 from query_service.exporters.column_text import json_lists, timestamp_texts
@@ -20,7 +18,6 @@ from query_service.exporters.csv_cells import cells, rows
 from query_service.exporters.exporter import ExportContext, ExportFormat
 from query_service.exporters.payload_columns import PayloadColumns, choose_columns
 from shared.columns.answers import event_ids
-from shared.columns.arrow import StringArray
 from shared.columns.arrow import compute as pc
 
 SAMPLE_EVENTS_MAX = 10_000
@@ -30,6 +27,7 @@ _FIXED = (
     *("id", "position", "timestamp", "recorded_at", "type", "source", "correlation_id"),
     *("metadata.host", "metadata.version", "metadata.user", "metadata.session_id", "metadata.tags"),
 )
+_TEXTS = ("type", "source", "correlation_id", "host", "version", "user", "session_id")
 
 
 class CsvExporter:
@@ -61,9 +59,9 @@ class CsvExporter:
 
     def end(self) -> bytes:
         """Return the header and the rows of a short file that are still to be written."""
-        written = b"" if self._columns is not None else self._write_sample()
-        if self._columns is not None:
-            self._columns.close()
+        written = self._write_sample() if self._columns is None else b""
+        assert self._columns is not None
+        self._columns.close()
         return written
 
     def _write_sample(self) -> bytes:
@@ -77,22 +75,19 @@ class CsvExporter:
         return b"".join(written)
 
     def _rows(self, events: pa.RecordBatch, columns: PayloadColumns) -> bytes:
-        texts = [cells(text) for text in _fixed_texts(events, self._context.log_id)]
-        texts += [cells(text) for text in columns.texts(events["payload"])]
-        # With white space in front it might need a guard, and would be no JSON with it.
-        texts.append(cells(pc.ascii_ltrim(events["payload"], " \t\r\n")))
-        return rows(texts)
-
-
-def _fixed_texts(events: pa.RecordBatch, log_id: str) -> Sequence[StringArray]:
-    return (
-        event_ids(log_id, events["position"]),
-        events["position"].cast(pa.string()),
-        timestamp_texts(events["timestamp"]),
-        timestamp_texts(events["recorded_at"]),
-        *(events[name] for name in ("type", "source", "correlation_id", "host", "version", "user", "session_id")),
-        json_lists(events["tags"]),
-    )
+        columns_of_cells = [
+            # What we write ourselves needs neither guard nor quotation marks.
+            event_ids(self._context.log_id, events["position"]),
+            events["position"].cast(pa.string()),
+            timestamp_texts(events["timestamp"]),
+            timestamp_texts(events["recorded_at"]),
+            *(cells(events[name]) for name in _TEXTS),
+            cells(json_lists(events["tags"])),
+            *(cells(texts) for texts in columns.texts(events["payload"])),
+            # With white space in front it might need a guard, and would be no JSON with it.
+            cells(pc.ascii_ltrim(events["payload"], " \t\r\n")),
+        ]
+        return rows(columns_of_cells)
 
 
 CSV = ExportFormat("csv", ".csv", "text/csv", CsvExporter)

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from shared.client import EventStore, LoggerOptions, QueryOptions
+from shared.client import EventFilter, EventStore, LoggerOptions, QueryOptions
 from shared.config import EventConfig, IngestConfig, QueryConfig, RotationConfig, StorageConfig
 from shared.events import Event
 from shared.rpc.remote_error import RemoteError
@@ -53,3 +53,12 @@ async def test_archiving_says_that_it_is_not_there_yet(cluster):
         with pytest.raises(RemoteError) as caught:
             await store.archive_old_logs(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
     assert caught.value.reason == "NOT_IMPLEMENTED"
+
+
+async def test_query_finds_what_was_appended(cluster):
+    """What was appended is found by a filter, oldest first and no more than the limit."""
+    async with store_of(cluster) as store:
+        ids = [await store.append(Event(type="store.found", payload={"n": number})) for number in range(3)]
+        found = await store.query(EventFilter().build_filter(type_pattern="store.f?und"), limit=2)
+        assert [event.id for event in found] == ids[:2]
+        assert [event.id for event in await store.query("type = 'store.found' AND payload.n = 2")] == ids[2:]
