@@ -6,6 +6,7 @@ by the same code. One AsyncEventQuery belongs to the event loop in which it is f
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -133,10 +134,10 @@ class AsyncEventQuery:
     ) -> None:
         await self.close()
 
-    @property
+    @cached_property
     def _stub(self) -> Any:
-        if self._channel is None:
-            self._channel = connect(self._address)
+        # Made in the event loop, which a channel belongs to.
+        self._channel = connect(self._address)
         return QueryServiceStub(self._channel)
 
     def _attempts(self) -> Attempts:
