@@ -39,7 +39,7 @@ def build_query_log(
         events = [reference_batch(_BATCH_EVENTS, _SEED, at) for at in range(first, last, _BATCH_EVENTS)]
         seal_events(fs, first=Position(first), last=Position(last), events=events, log_id=LOG_ID, classes=classes)
         progress(f"{last:,} events sealed")
-    limits = RotationLimits(bytes_max=1 << 40, age_max_s=1e9, events_max=SEGMENT_EVENTS)
+    limits = RotationLimits(bytes_max=1 << 40, raw_bytes_max=1 << 40, age_max_s=1e9, events_max=SEGMENT_EVENTS)
     writer = LocalLogWriter(fs, SystemClock(), limits=limits, free_bytes_min=0, new_log_id=LOG_ID)
     try:
         _append_tail(writer, tail_events)
