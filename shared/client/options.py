@@ -100,8 +100,12 @@ def limits_of(config: EventConfig, options: LoggerOptions) -> Limits:
 
 
 def address_of(config: EventConfig, options: LoggerOptions) -> str:
-    """Address to connect to. A service that listens on every interface is sought on this machine."""
-    address = options.address or config.ingest.listen
+    """Address of the ingest service to connect to."""
+    return reachable_address(options.address or config.ingest.listen)
+
+
+def reachable_address(address: str) -> str:
+    """Where to reach a service that listens there. One that listens on every interface is sought on this machine."""
     host, _, port = address.rpartition(":")
     if host in ("", "0.0.0.0", "[::]", "*"):  # noqa: S104 — recognised, not bound to
         return f"localhost:{port}"

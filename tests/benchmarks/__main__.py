@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks.bench import Bench, Case
+from tests.benchmarks.case_query import QUERY
 from tests.benchmarks.case_storage import IDLE, RECOVERY, SEALED
 from tests.benchmarks.case_sustained import SUSTAINED
 from tests.benchmarks.case_throughput import SIDE_BY_SIDE, UNARY
 from tests.benchmarks.report import Failed, Outcome, Report, RowSpec
 
-CASES: tuple[Case, ...] = (IDLE, SIDE_BY_SIDE, UNARY, SUSTAINED, SEALED, RECOVERY)
+CASES: tuple[Case, ...] = (IDLE, SIDE_BY_SIDE, UNARY, SUSTAINED, SEALED, RECOVERY, QUERY)
 _PROJECT = Path(__file__).parents[2]
 
 

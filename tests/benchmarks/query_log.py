@@ -19,7 +19,7 @@ from shared.log.sealed_segment import seal_events
 from shared.log.types import Nanoseconds, Position
 from tests.support.reference_events import reference_batch
 
-LOG_ID = "benchlog"
+LOG_ID = "BENCHK0G"
 SEGMENT_EVENTS = 1_000_000
 FRAME_EVENTS = 2_000
 _BATCH_EVENTS = 50_000
@@ -39,7 +39,7 @@ def build_query_log(
         events = [reference_batch(_BATCH_EVENTS, _SEED, at) for at in range(first, last, _BATCH_EVENTS)]
         seal_events(fs, first=Position(first), last=Position(last), events=events, log_id=LOG_ID, classes=classes)
         progress(f"{last:,} events sealed")
-    limits = RotationLimits(bytes_max=1 << 40, age_max_s=1e9, events_max=SEGMENT_EVENTS)
+    limits = RotationLimits(bytes_max=1 << 40, raw_bytes_max=1 << 40, age_max_s=1e9, events_max=SEGMENT_EVENTS)
     writer = LocalLogWriter(fs, SystemClock(), limits=limits, free_bytes_min=0, new_log_id=LOG_ID)
     try:
         _append_tail(writer, tail_events)
@@ -63,9 +63,7 @@ def main() -> None:
     parser.add_argument("--sealed", type=int, default=9, help="sealed segments of a million events")
     parser.add_argument("--tail", type=int, default=1_000_000, help="events that are not sealed")
     arguments = parser.parse_args()
-    build_query_log(
-        arguments.directory, sealed_segments=arguments.sealed, tail_events=arguments.tail, progress=print
-    )
+    build_query_log(arguments.directory, sealed_segments=arguments.sealed, tail_events=arguments.tail, progress=print)
 
 
 if __name__ == "__main__":
