@@ -6,6 +6,7 @@ from eventlog.v1 import query_service_pb2
 
 from query_service.counting import COUNTS_MAX, CountCache
 from query_service.database import Database
+from query_service.exporters import ExportFormats
 from query_service.lanes import Lane
 from query_service.metrics import QueryMetrics
 from query_service.reading import Engine
@@ -51,6 +52,7 @@ async def run(config: EventConfig) -> None:
             counts=counts,
             lookups=lanes[0],
             searches=lanes[1],
+            formats=ExportFormats(),
             slow_s=config.query.slow_query,
         )
         server = Server(

@@ -1,5 +1,6 @@
 """What a filter means and what it would read, for people to look at."""
 
+import contextlib
 from dataclasses import dataclass
 
 from query_service.planner import Decision
@@ -40,6 +41,17 @@ def explain(engine: Engine, question: Question, committed: Committed) -> Explana
         sql=to_sql(question.tree, log_id=question.log_id).text,
         segments=decisions[-SEGMENTS_MAX:],
     )
+
+
+def promoted_paths(engine: Engine, committed: Committed) -> tuple[tuple[str, ...], ...]:
+    """The payload paths that the newest sealed segment has as columns: those that are frequent. Raises OSError."""
+    for span in reversed(engine.reader.segments(committed)):
+        for name in span.files.sealed if span.files.is_sealed else ():
+            with contextlib.suppress(FileNotFoundError):
+                footer = engine.reader.files.footer(name)
+                if footer is not None and footer.metadata.promoted:
+                    return tuple(dict.fromkeys(column.path for column in footer.metadata.promoted))
+    return ()
 
 
 def draw(tree: Tree) -> str:

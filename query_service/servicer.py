@@ -13,7 +13,8 @@ from google.protobuf.message import Message
 from query_service import messages
 from query_service.counting import CountCache, Counting
 from query_service.event_projection import EVENTS
-from query_service.explanation import explain
+from query_service.explanation import explain, promoted_paths
+from query_service.exporters import ExportContext, Exporter, ExportFormats, export_pieces
 from query_service.lanes import Lane, timed
 from query_service.message_sizes import MESSAGE_BYTES_MAX, STRUCT_GROWTH, pieces
 from query_service.messages import Ticket
@@ -68,6 +69,7 @@ class QueryServicer:
         counts: CountCache,
         lookups: Lane,
         searches: Lane,
+        formats: ExportFormats,
         slow_s: float,
     ) -> None:
         """lookups: the lane of single events and pages. searches: that of all else. slow_s: see config."""
@@ -79,6 +81,7 @@ class QueryServicer:
         self._counts = counts
         self._lookups = lookups
         self._searches = searches
+        self._formats = formats
         self._slow_s = slow_s
 
     @raw_response
@@ -198,6 +201,28 @@ class QueryServicer:
             async for batch in self._searches.steps(answers(), call.work):
                 yield pb.ScanResponse(arrow_ipc=batch)
         yield pb.ScanResponse(summary=self._summary(call, reading))
+
+    async def export(self, request: pb.ExportRequest, context: Context) -> AsyncIterator[pb.ExportResponse]:
+        """Stream the events that match as a file, then the summary."""
+        self._formats.find(request.format)
+        committed = await self._committed(request.selection, context)
+        call = self._call("export", request, request.selection, committed, context)
+        exported = 0
+        with self._searches.admitted(), timed(call.work):
+
+            def begin() -> tuple[Reading[Any], Exporter]:
+                paths = promoted_paths(self._engine, committed)
+                exporter = self._formats.exporter(
+                    request.format, ExportContext(committed.log_id, paths), zstd=request.zstd
+                )
+                return self._open(call, Order.POSITION_ASCENDING, None), exporter
+
+            reading, exporter = await self._searches.run(begin, call.work)
+            found = (chunk.events for chunk in reading.chunks() if chunk.events.num_rows)
+            async for piece in self._searches.steps(export_pieces(exporter, found), call.work):
+                exported = piece.exported_events
+                yield pb.ExportResponse(data=piece.data, exported_events=exported)
+        yield pb.ExportResponse(exported_events=exported, summary=self._summary(call, reading))
 
     async def explain_filter(self, request: pb.ExplainFilterRequest, context: Context) -> pb.ExplainFilterResponse:
         """Show what a filter means and what it would read."""
