@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from shared.columns.arrow import compute as pc
 from shared.filters.bounds import Bounds
 from shared.log.tail_columns import TailBlock
 
@@ -44,8 +43,4 @@ def _any_text(name: str, wanted: Callable[[str], bool]) -> _Check:
 
 
 def _any_value(name: str, values: "list[pa.StringScalar]") -> _Check:
-    def check(block: TailBlock) -> bool:
-        texts = block.texts(name)
-        return texts is None or any(pc.index(texts, value).as_py() >= 0 for value in values)
-
-    return check
+    return lambda block: any(block.holds(name, value) for value in values)

@@ -5,6 +5,7 @@ a cursor serves one statement at a time and can be interrupted by itself.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,26 +39,15 @@ class Statement:
 
 
 class Database:
-    """A DuckDB in memory that can read one directory. Several threads may use it."""
+    """A DuckDB in memory that can read one directory. It opens when it is first asked. Several threads may use it."""
 
     def __init__(self, directory: Path, *, threads: int, memory_bytes_max: int) -> None:
         """directory: that of the segments; it need not exist yet."""
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": threads,
-                "memory_limit": f"{memory_bytes_max // 1024}KiB",
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "allow_community_extensions": False,
-            },
-        )
-        register_filter_functions(self._connection)
-        for setting in _HARDENING:
-            self._connection.execute(setting)
-        self._connection.execute("SET allowed_directories = [$directory]", {"directory": str(directory.absolute())})
-        for setting in _LOCKS:
-            self._connection.execute(setting)
+        self._directory = directory
+        self._threads = threads
+        self._memory_bytes_max = memory_bytes_max
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +57,10 @@ class Database:
 
     def close(self) -> None:
         """Give everything back. Idempotent."""
-        self._connection.close()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def rows(self, statement: Statement, work: Work) -> list[tuple[Any, ...]]:
         """Return all rows, of which there must be few.
@@ -93,7 +86,7 @@ class Database:
     @contextlib.contextmanager
     def _cursor(self, statement: Statement, work: Work) -> Iterator[duckdb.DuckDBPyConnection]:
         work.check()
-        cursor = self._connection.cursor()
+        cursor = self._connected().cursor()
         try:
             for name, table in statement.tables.items():
                 cursor.register(name, table)
@@ -105,6 +98,32 @@ class Database:
             raise OSError(str(error)) from error
         finally:
             cursor.close()
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": self._threads,
+                "memory_limit": f"{self._memory_bytes_max // 1024}KiB",
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "allow_community_extensions": False,
+            },
+        )
+        register_filter_functions(connection)
+        for setting in _HARDENING:
+            connection.execute(setting)
+        directory = str(self._directory.absolute())
+        connection.execute("SET allowed_directories = [$directory]", {"directory": directory})
+        for setting in _LOCKS:
+            connection.execute(setting)
+        return connection
 
 
 def _paths(statement: Statement) -> Iterator[str]:

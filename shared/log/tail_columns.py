@@ -46,6 +46,12 @@ class TailBlock:
         """Bytes in memory."""
         return int(self.events.nbytes)
 
+    def holds(self, name: str, value: "pa.StringScalar") -> bool:
+        """Whether a value is in a column of texts that repeats."""
+        texts = self.texts(name)
+        chunks = self.events.column(name).chunks if texts is None else [texts]
+        return any(pc.index(chunk, value).as_py() >= 0 for chunk in chunks)
+
     def texts(self, name: str) -> StringArray | None:
         """The texts that occur in a column that repeats, each once; None where the block is not closed."""
         if not self.closed:
