@@ -1,97 +1,260 @@
-"""QueryService over gRPC: checks requests, waits for positions, hands the reading to threads."""
+"""QueryService over gRPC: translates requests, waits for positions, hands the work to threads."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
-from typing import TypeVar
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from eventlog.v1 import event_pb2, query_service_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
+from eventlog.v1 import query_service_pb2 as pb
+from google.protobuf.message import Message
 
-from query_service.event_reader import PAGE_BYTES_MAX, EventReader, Page, PageRequest, not_found
+from query_service import messages
+from query_service.counting import CountCache, Counting
+from query_service.event_projection import EVENTS
+from query_service.explanation import explain, promoted_paths
+from query_service.exporters import ExportContext, Exporter, ExportFormats, export_pieces
+from query_service.lanes import Lane, timed
+from query_service.message_sizes import MESSAGE_BYTES_MAX, STRUCT_GROWTH, pieces
+from query_service.messages import Ticket
+from query_service.metrics import QueryMetrics
+from query_service.question import Order, Question
+from query_service.reading import Costs, Engine, Reading
+from query_service.readings import Asked, open_reading, read_page
+from query_service.scan_projection import ScanProjection, scan_columns
+from query_service.work import Work
 from shared.clock import Clock
 from shared.columns.answers import AnswerEncoder
 from shared.columns.wire import WireCodec
-from shared.errors import EventException, EventFilterException, EventValidationException, FieldViolation
-from shared.events.ids import parse_event_id
+from shared.errors import EventFilterException, PositionTrimmed
+from shared.filters.printer import print_filter
 from shared.log.committed_position import Committed
 from shared.log.log_reader import LogReader
 from shared.log.types import Position
 from shared.rpc.call import Context
-from shared.rpc.page_tokens import decode_page_token, encode_page_token
 from shared.rpc.service import raw_response
 
-PAGE_SIZE_DEFAULT = 100
-PAGE_SIZE_MAX = 10_000
-READS_RUNNING_MAX = 4
-READS_WAITING_MAX = 64
 # Another process publishes the committed position in memory: there is nothing to wait on but time.
 _POSITION_POLL_S = 0.002
 _WAIT_MAX_S = 30.0
-# Of the time a caller leaves, this share may go into reading; the rest brings the answer home.
-_READING_SHARE = 0.8
-# How much larger a payload usually is as a structure than as text.
-_STRUCT_GROWTH = 4
-_NANOS_PER_SECOND = 1_000_000_000
+# Of the time a caller leaves, this share may go into the work; the rest brings the answer home.
+_WORKING_SHARE = 0.9
 
-T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Call:
+    """What every call has: the log as it was committed, its ticket, its question, and its work."""
+
+    kind: str
+    committed: Committed
+    ticket: Ticket
+    question: Question
+    work: Work
 
 
 class QueryServicer:
-    """Answers questions about recorded events. The RPCs it lacks are not built yet."""
+    """Answers questions about recorded events."""
 
-    def __init__(self, log: LogReader, codec: WireCodec, clock: Clock) -> None:
+    def __init__(
+        self,
+        log: LogReader,
+        engine: Engine,
+        codec: WireCodec,
+        clock: Clock,
+        *,
+        metrics: QueryMetrics,
+        counts: CountCache,
+        lookups: Lane,
+        searches: Lane,
+        formats: ExportFormats,
+        slow_s: float,
+    ) -> None:
+        """lookups: the lane of single events and pages. searches: that of all else. slow_s: see config."""
         self._log = log
-        self._reader = EventReader(log)
+        self._engine = engine
         self._codec = codec
         self._clock = clock
-        self._threads = ThreadPoolExecutor(READS_RUNNING_MAX, thread_name_prefix="read")
-        self._reads = 0
-
-    def close(self) -> None:
-        """End the reading threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._metrics = metrics
+        self._counts = counts
+        self._lookups = lookups
+        self._searches = searches
+        self._formats = formats
+        self._slow_s = slow_s
 
     @raw_response
-    async def get_event(self, request: query_service_pb2.GetEventRequest, context: Context) -> bytes:
+    async def get_event(self, request: pb.GetEventRequest, context: Context) -> bytes:
         """Return one event by id or position."""
-        committed = await self._committed(request.min_position, context)
-        position = _position_asked_for(request, committed)
-        if position > committed.position:
-            raise not_found(f"position {position} is not committed; the last one is {committed.position}")
-        encoder = AnswerEncoder(self._codec, committed.log_id)
-        as_struct = _as_struct(request.payload_form)
-        return await self._read(lambda: encoder.encode(self._reader.get(position), payload_as_struct=as_struct))
+        as_struct = messages.wants_structs(request.payload_form)
+        selection = pb.EventSelection(min_position=request.min_position)
+        committed = await self._committed(selection, context)
+        position = messages.position_of(request, committed)
+        selection.from_position, selection.until_position = position, position + 1
+        call = self._call("get", request, selection, committed, context)
+
+        def read() -> bytes:
+            page = read_page(self._open(call, Order.POSITION_ASCENDING, 1), self._asked(call, limit=1), bytes_max=1)
+            if not page.events.num_rows:
+                raise messages.not_found(f"position {position} is not in the log")
+            return AnswerEncoder(self._codec, committed.log_id).encode(page.events, payload_as_struct=as_struct)
+
+        with self._lookups.admitted(), self._observed(call, Costs(matched_events=1)):
+            try:
+                return await self._lookups.run(read, call.work)
+            except PositionTrimmed:
+                raise messages.not_found(f"position {position} was removed by retention") from None
 
     @raw_response
-    async def list_events(self, request: query_service_pb2.ListEventsRequest, context: Context) -> bytes:
+    async def list_events(self, request: pb.ListEventsRequest, context: Context) -> bytes:
         """Return one page of events."""
-        _refuse_what_is_not_built(request)
-        committed = await self._committed(request.selection.min_position, context)
-        key = blake2b(committed.log_id.encode(), digest_size=32).digest()
-        wanted = _page_request(request, committed, key)
-        if wanted.first is None:
-            first = await self._read(self._log.first_position)
-        else:
-            first = wanted.first
-        stopped = self._deadline_check(context)
-        encoder = AnswerEncoder(self._codec, committed.log_id)
-        as_struct = _as_struct(request.payload_form)
+        size = messages.page_size_of(request.page_size)
+        order = messages.order_of(request.order)
+        as_struct = messages.wants_structs(request.payload_form)
+        committed = await self._committed(request.selection, context)
+        call = self._call("list", request, request.selection, committed, context, token=request.page_token)
+        bytes_max = MESSAGE_BYTES_MAX // STRUCT_GROWTH if as_struct else MESSAGE_BYTES_MAX
+        reading: list[Reading[Any]] = []
 
-        def read() -> tuple[Page, bytes]:
-            page = self._reader.page(wanted.request(first), stopped=stopped)
-            return page, encoder.encode(page.events, payload_as_struct=as_struct)
+        def read() -> tuple[bytes, Any]:
+            reading.append(self._open(call, order, size))
+            page = read_page(reading[0], self._asked(call, order=order, limit=size), bytes_max=bytes_max)
+            encoder = AnswerEncoder(self._codec, committed.log_id)
+            return encoder.encode(page.events, payload_as_struct=as_struct), page.next_place
 
-        page, events = await self._read(read)
-        rest = query_service_pb2.ListEventsResponse(
-            next_page_token=_next_token(request, page, wanted.snapshot, key), snapshot_position=wanted.snapshot
-        )
+        with self._lookups.admitted(), timed(call.work):
+            events, place = await self._lookups.run(read, call.work)
+        self._observe(call, reading[0].outcome.costs, reading[0].outcome.partial_reason)
+        token = "" if place is None else self._token(call, request, place)
+        rest = pb.ListEventsResponse(next_page_token=token, snapshot_position=call.ticket.snapshot)
         return events + rest.SerializeToString()
 
-    async def _committed(self, min_position: int, context: Context) -> Committed:
+    @raw_response
+    async def query(self, request: pb.QueryRequest, context: Context) -> AsyncIterator[bytes]:
+        """Stream the events that match, then the summary."""
+        order = messages.order_of(request.order)
+        as_struct = messages.wants_structs(request.payload_form)
+        committed = await self._committed(request.selection, context)
+        call = self._call(
+            "query", request, request.selection, committed, context, token=request.resume_token, limit=request.limit
+        )
+        encoder = AnswerEncoder(self._codec, committed.log_id)
+        bytes_max = MESSAGE_BYTES_MAX // STRUCT_GROWTH if as_struct else MESSAGE_BYTES_MAX
+        with self._searches.admitted(), timed(call.work):
+            reading = await self._searches.run(lambda: self._open(call, order, call.ticket.left), call.work)
+
+            def answers() -> Iterator[list[bytes]]:
+                for chunk in reading.chunks():
+                    parts = pieces(chunk.events, bytes_max)
+                    yield [encoder.encode(part, payload_as_struct=as_struct) for part in parts]
+
+            async for parts in self._searches.steps(answers(), call.work):
+                for part in parts:
+                    yield part
+        summary = self._summary(call, reading, request)
+        yield pb.QueryResponse(summary=summary).SerializeToString()
+
+    async def count_events(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
+        """Count the events that match."""
+        committed = await self._committed(request.selection, context)
+        call = self._call("count", request, request.selection, committed, context, token=request.resume_token)
+        with self._searches.admitted(), timed(call.work):
+            start = await self._searches.run(lambda: self._start(call), call.work)
+            counting = Counting(
+                self._engine, call.question, committed, call.work, self._clock, start=start, cache=self._counts
+            )
+            while await self._searches.run(counting.step, call.work):
+                pass
+        counted = counting.counted
+        self._observe(call, counted.costs, counted.partial_reason)
+        token = self._token(call, request, counted.resume) if counted.partial_reason else ""
+        summary = messages.summary_of(
+            counted.costs,
+            elapsed_s=call.work.elapsed_s,
+            snapshot=call.ticket.snapshot,
+            partial_reason=counted.partial_reason,
+            resume_token=token,
+        )
+        return pb.CountEventsResponse(count=counted.count, summary=summary)
+
+    async def scan(self, request: pb.ScanRequest, context: Context) -> AsyncIterator[pb.ScanResponse]:
+        """Stream columns of the events that match as Arrow IPC, then the summary."""
+        order = messages.order_of(request.order)
+        if order not in {Order.POSITION_ASCENDING, Order.POSITION_DESCENDING}:
+            raise messages.invalid("order", "of a scan is by position")
+        committed = await self._committed(request.selection, context)
+        projection = ScanProjection(scan_columns(request.columns), log_id=committed.log_id)
+        call = self._call("scan", request, request.selection, committed, context)
+        yield pb.ScanResponse(arrow_ipc=projection.result_schema.serialize().to_pybytes())
+        with self._searches.admitted(), timed(call.work):
+            asked = self._asked(call, order=order)
+            reading = await self._searches.run(
+                lambda: open_reading(self._engine, self._clock, asked, call.work, projection), call.work
+            )
+
+            def answers() -> Iterator[bytes]:
+                for chunk in reading.chunks():
+                    if chunk.events.num_rows:
+                        yield projection.finish(chunk.events).serialize().to_pybytes()
+
+            async for batch in self._searches.steps(answers(), call.work):
+                yield pb.ScanResponse(arrow_ipc=batch)
+        yield pb.ScanResponse(summary=self._summary(call, reading))
+
+    async def export(self, request: pb.ExportRequest, context: Context) -> AsyncIterator[pb.ExportResponse]:
+        """Stream the events that match as a file, then the summary."""
+        self._formats.find(request.format)
+        committed = await self._committed(request.selection, context)
+        call = self._call("export", request, request.selection, committed, context)
+        exported = 0
+        with self._searches.admitted(), timed(call.work):
+
+            def begin() -> tuple[Reading[Any], Exporter]:
+                paths = promoted_paths(self._engine, committed)
+                exporter = self._formats.exporter(
+                    request.format, ExportContext(committed.log_id, paths), zstd=request.zstd
+                )
+                return self._open(call, Order.POSITION_ASCENDING, None), exporter
+
+            reading, exporter = await self._searches.run(begin, call.work)
+            found = (chunk.events for chunk in reading.chunks() if chunk.events.num_rows)
+            async for piece in self._searches.steps(export_pieces(exporter, found), call.work):
+                exported = piece.exported_events
+                yield pb.ExportResponse(data=piece.data, exported_events=exported)
+        yield pb.ExportResponse(exported_events=exported, summary=self._summary(call, reading))
+
+    async def explain_filter(self, request: pb.ExplainFilterRequest, context: Context) -> pb.ExplainFilterResponse:
+        """Show what a filter means and what it would read."""
+        selection = pb.EventSelection()
+        selection.filters.CopyFrom(request.filters)
+        if request.expression and selection.filters.expression:
+            raise messages.invalid("expression", "is given twice: leave out that of filters, or join them with AND")
+        selection.filters.expression = selection.filters.expression or request.expression
+        committed = await self._committed(selection, context)
+        call = self._call("explain", pb.QueryRequest(selection=selection), selection, committed, context)
+        with self._lookups.admitted(), self._observed(call, Costs()):
+            found = await self._lookups.run(lambda: explain(self._engine, call.question, committed), call.work)
+        return pb.ExplainFilterResponse(
+            normalized_expression=found.normalized,
+            tree=found.tree,
+            sql=found.sql,
+            segments=[
+                pb.SegmentDecision(
+                    first_position=each.segment.first,
+                    last_position=each.segment.until - 1,
+                    read=each.read,
+                    why=each.why,
+                )
+                for each in found.segments
+            ],
+        )
+
+    async def _committed(self, selection: pb.EventSelection, context: Context) -> Committed:
+        """What is committed, once it reaches selection.min_position."""
+        min_position = selection.min_position
         committed = self._log.committed()
-        give_up_s = self._clock.monotonic_s() + _patience_s(context)
+        give_up_s = self._clock.monotonic_s() + (_patience_s(selection, context) or _WAIT_MAX_S)
         while committed.position < min_position:
             if self._clock.monotonic_s() >= give_up_s:
                 raise EventFilterException(
@@ -103,121 +266,82 @@ class QueryServicer:
             committed = self._log.committed()
         return committed
 
-    async def _read(self, read: Callable[[], T]) -> T:
-        if self._reads >= READS_RUNNING_MAX + READS_WAITING_MAX:
-            raise EventException(
-                f"{self._reads} reads run and wait already: retry later, or ask for smaller pages",
-                reason="TOO_MANY_REQUESTS",
-            )
-        self._reads += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
-        finally:
-            self._reads -= 1
+    def _call(
+        self,
+        kind: str,
+        request: Message,
+        selection: pb.EventSelection,
+        committed: Committed,
+        context: Context,
+        *,
+        token: str = "",
+        limit: int = 0,
+    ) -> _Call:
+        work = Work(self._clock, _patience_s(selection, context))
+        ticket = messages.ticket_of(request, token, committed, now_ns=self._clock.now_ns(), limit=limit or None)
+        return _Call(kind, committed, ticket, messages.question_of(selection, ticket, committed.log_id), work)
 
-    def _deadline_check(self, context: Context) -> Callable[[], bool]:
-        end_s = self._clock.monotonic_s() + _patience_s(context)
-        return lambda: self._clock.monotonic_s() > end_s
+    def _asked(self, call: _Call, *, order: Order = Order.POSITION_ASCENDING, limit: int | None = None) -> Asked:
+        return Asked(call.question, call.committed, order, call.ticket.place, limit)
 
+    def _open(self, call: _Call, order: Order, limit: int | None) -> Reading[Any]:
+        return open_reading(self._engine, self._clock, self._asked(call, order=order, limit=limit), call.work, EVENTS)
 
-class _PageAsked:
-    """What a page request asks for, with its token read. `first` is None for the first kept position."""
+    def _start(self, call: _Call) -> Position:
+        place = call.ticket.place
+        assert not isinstance(place, tuple), "a count goes by position"
+        return place or call.question.first or self._engine.reader.first_position()
 
-    def __init__(self, first: Position | None, until: Position, *, limit: int, snapshot: Position) -> None:
-        self.first = first
-        self.until = until
-        self.limit = limit
-        self.bytes_max = PAGE_BYTES_MAX
-        self.snapshot = snapshot
-        self.start_ns: int | None = None
-        self.end_ns: int | None = None
+    def _token(self, call: _Call, request: Message, place: Any, left: int | None = None) -> str:
+        ticket = Ticket(call.ticket.snapshot, call.ticket.now_ns, place, left)
+        return ticket.token(request, call.committed.log_id)
 
-    def request(self, first: Position) -> PageRequest:
-        return PageRequest(first, self.until, self.limit, self.start_ns, self.end_ns, self.bytes_max)
+    def _summary(self, call: _Call, reading: Reading[Any], resumed: Message | None = None) -> pb.ReadSummary:
+        """What a stream cost, with a token where it can be resumed by the same request."""
+        outcome = reading.outcome
+        self._observe(call, outcome.costs, outcome.partial_reason)
+        token = ""
+        if outcome.partial_reason and resumed is not None:
+            left = None if call.ticket.left is None else call.ticket.left - outcome.costs.matched_events
+            token = self._token(call, resumed, outcome.resume, left)
+        return messages.summary_of(
+            outcome.costs,
+            elapsed_s=call.work.elapsed_s,
+            snapshot=call.ticket.snapshot,
+            partial_reason=outcome.partial_reason,
+            resume_token=token,
+        )
 
+    @contextmanager
+    def _observed(self, call: _Call, costs: Costs) -> Iterator[None]:
+        yield
+        self._observe(call, costs, "")
 
-def _page_request(request: query_service_pb2.ListEventsRequest, committed: Committed, key: bytes) -> _PageAsked:
-    selection = request.selection
-    if request.page_size < 0:
-        raise _invalid("page_size", "must not be negative")
-    limit = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-    snapshot = committed.position
-    first = Position(selection.from_position) if selection.from_position else None
-    if request.page_token:
-        state = decode_page_token(request.page_token, _query_bytes(request), key=key)
-        first, snapshot = Position(state["next"]), Position(state["snapshot"])
-    until = Position(min(selection.until_position or snapshot + 1, snapshot + 1))
-    asked = _PageAsked(first, until, limit=limit, snapshot=snapshot)
-    if _as_struct(request.payload_form):
-        asked.bytes_max //= _STRUCT_GROWTH
-    time_range = selection.filters.time_range
-    if time_range.HasField("start"):
-        asked.start_ns = _nanoseconds("selection.filters.time_range.start", time_range.start)
-    if time_range.HasField("end"):
-        asked.end_ns = _nanoseconds("selection.filters.time_range.end", time_range.end)
-    return asked
-
-
-def _nanoseconds(field: str, time: Timestamp) -> int:
-    nanoseconds = time.seconds * _NANOS_PER_SECOND + time.nanos
-    if not -(2**63) <= nanoseconds < 2**63 or not 0 <= time.nanos < _NANOS_PER_SECOND:
-        raise _invalid(field, "must lie between 1677-09-22 and 2262-04-11, with nanos from 0 to 999999999")
-    return nanoseconds
-
-
-def _next_token(request: query_service_pb2.ListEventsRequest, page: Page, snapshot: Position, key: bytes) -> str:
-    if page.next_position is None:
-        return ""
-    return encode_page_token(_query_bytes(request), {"next": page.next_position, "snapshot": snapshot}, key=key)
-
-
-def _query_bytes(request: query_service_pb2.ListEventsRequest) -> bytes:
-    """What a page token is bound to: the request without its page."""
-    query = query_service_pb2.ListEventsRequest()
-    query.CopyFrom(request)
-    query.ClearField("page_token")
-    query.ClearField("page_size")
-    query.selection.ClearField("min_position")
-    return query.SerializeToString(deterministic=True)
+    def _observe(self, call: _Call, costs: Costs, partial_reason: str) -> None:
+        seconds = call.work.elapsed_s
+        self._metrics.observe(call.kind, seconds, costs, partial_reason)
+        if seconds < self._slow_s:
+            return
+        self._metrics.slow.labels(call.kind).inc()
+        _log.warning(
+            "slow answer",
+            extra={
+                "kind": call.kind,
+                "seconds": round(seconds, 3),
+                "expression": print_filter(call.question.tree),
+                "matched_events": costs.matched_events,
+                "scanned_events": costs.scanned_events,
+                "read_segments": costs.read_segments,
+                "partial_reason": partial_reason,
+            },
+        )
 
 
-def _refuse_what_is_not_built(request: query_service_pb2.ListEventsRequest) -> None:
-    filters = event_pb2.EventFilters()
-    filters.CopyFrom(request.selection.filters)
-    filters.ClearField("time_range")
-    if filters.ByteSize():
-        raise EventException("filters other than time_range are not built yet", reason="NOT_IMPLEMENTED")
-    if request.order not in {
-        query_service_pb2.EVENT_ORDER_UNSPECIFIED,
-        query_service_pb2.EVENT_ORDER_POSITION_ASCENDING,
-    }:
-        raise EventException("orders other than by ascending position are not built yet", reason="NOT_IMPLEMENTED")
-
-
-def _position_asked_for(request: query_service_pb2.GetEventRequest, committed: Committed) -> Position:
-    if bool(request.id) == bool(request.position):
-        raise _invalid("id", "and position: set exactly one of them")
-    if request.position:
-        return Position(request.position)
-    try:
-        log_id, position = parse_event_id(request.id)
-    except EventValidationException as error:
-        raise EventValidationException(str(error), violations=error.violations, reason="INVALID_FIELD") from None
-    if log_id != committed.log_id:
-        raise not_found(f"{request.id} belongs to another log than this one, {committed.log_id}")
-    return Position(position)
-
-
-def _as_struct(form: int) -> bool:
-    return form == event_pb2.PAYLOAD_FORM_STRUCT
-
-
-def _patience_s(context: Context) -> float:
+def _patience_s(selection: pb.EventSelection, context: Context) -> float | None:
+    """Seconds that the work may take; None for no bound."""
     remaining = context.time_remaining()
-    return _WAIT_MAX_S if remaining is None else remaining * _READING_SHARE
-
-
-def _invalid(field: str, description: str) -> EventValidationException:
-    return EventValidationException(
-        f"{field} {description}", violations=[FieldViolation(field, description)], reason="INVALID_FIELD"
-    )
+    asked = messages.budget_s(selection)
+    if remaining is None:
+        return asked
+    usable = remaining * _WORKING_SHARE
+    return usable if asked is None else min(asked, usable)

@@ -1,7 +1,8 @@
 """python -m deploy.demo: events through the whole cluster and back, compared exactly. Exit code 1 if they differ.
 
 Starts the four services on free ports with a log in a temporary folder, logs real events (simulated ones where
-there are none), reads them back by id and by range, verifies and seals the log, and stops everything.
+there are none), reads them back by id and by range, verifies and seals the log, asks questions of it, exports it, and
+stops everything.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import grpc
 import orjson
 
 from deploy.demo.batches import Batches, make_batches
+from deploy.demo.query_tour import QueryTour
+from deploy.demo.questions import REAL, SIMULATED
 from deploy.demo.read_back import Defaults
 from deploy.demo.real_data import event_files, read_lines
 from deploy.demo.round_trip import RoundTrip
 from deploy.demo.simulator import Simulation
 from deploy.local_cluster import ClusterFailed, LocalCluster
+from shared.errors import EventException
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,10 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cluster = LocalCluster(root=ROOT, folder=folder / "cluster", config=config)
         try:
             addresses = _start(cluster)
-            sources = list(_sources(arguments.data, arguments.days))
+            files = event_files(arguments.data) if arguments.data else []
+            sources = list(_sources(files, arguments.data, arguments.days))
             with RoundTrip(addresses["ingest_service"], addresses["query_service"], _DEFAULTS) as trip:
                 problems = trip.run(sources)
-        except (ClusterFailed, grpc.RpcError) as error:
+            with QueryTour(addresses["query_service"]) as tour:
+                problems += tour.run(REAL if files else SIMULATED, trip.acknowledged)
+        except (ClusterFailed, EventException, grpc.RpcError) as error:
             problems = [str(error)]
         finally:
             endings = {ending.how for ending in cluster.down()}
@@ -76,9 +83,8 @@ def _start(cluster: LocalCluster) -> dict[str, str]:
     return {state.service: state.address for state in states}
 
 
-def _sources(data: Path | None, days: int) -> Iterator[Batches]:
+def _sources(files: Sequence[Path], data: Path | None, days: int) -> Iterator[Batches]:
     """The requests to log: of each file of real events, else of a simulation."""
-    files = event_files(data) if data else []
     if not files:
         where = f"no real events at {data}" if data else "no folder of real events was named"
         print(f"{where}: simulating {days} days of a document-synthesis platform (docs/simulator.md)")

@@ -30,6 +30,8 @@ class RoundTrip:
         self._report = LogReport(self._ingest_channel)
         self._defaults = defaults
         self._problems: list[str] = []
+        # What was logged, and where; there is something once run() has been called.
+        self.acknowledged: list[Acknowledged] = []
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +45,7 @@ class RoundTrip:
 
         Raises grpc.RpcError where a call fails.
         """
-        acknowledged = self._log(sources)
+        acknowledged = self.acknowledged = self._log(sources)
         self._log_again(acknowledged[0])
         events = sum(source.events for source in sources)
         self._compare(

@@ -160,6 +160,18 @@ class QueryConfig(ServerConfig):
 
     listen: Annotated[str, kinds.address()] = "127.0.0.1:50052"
     metrics_listen: Annotated[str, kinds.address()] = "127.0.0.1:9465"
+    threads: Annotated[int, kinds.whole(at_least=1, at_most=256)] = 2
+    """Threads that one search uses."""
+    running_max: Annotated[int, kinds.whole(at_least=1, at_most=256)] = 4
+    """Searches, counts, scans and exports that run at the same time; as many again of quick reads."""
+    calls_max: Annotated[int, kinds.whole(at_least=1, at_most=100_000)] = 64
+    """Calls that run and wait at the same time, of either sort. More are refused."""
+    database_bytes_max: Annotated[int, kinds.size(at_least=64 * MIB, at_most=TIB)] = 1 * GIB
+    """Bytes that all searches together may use for what they compute."""
+    tail_bytes_max: Annotated[int, kinds.size(at_least=MIB, at_most=TIB)] = 256 * MIB
+    """Bytes of events that are not sealed yet, kept decoded between searches."""
+    slow_query: Annotated[float, kinds.duration(at_least=0.001, at_most=DAY)] = 1.0
+    """Seconds from which on an answer is logged as slow, with its filter."""
 
 
 class StreamingConfig(ServerConfig):

@@ -43,7 +43,7 @@ _LONG_NUMBER = r"[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}"
 
 def json_condition(leaf: Leaf, parameters: Parameters) -> str:
     """Return the condition of a comparison of a path of the payload. All of its literals have one type."""
-    expression = _path_expression(leaf.field.path)
+    expression = path_expression(leaf.field.path)
     ask_python = f"{HOLDS_FUNCTION}(payload, {parameters.text(print_filter(leaf))})"
     if expression is None or not is_portable_leaf(leaf):
         return ask_python
@@ -52,7 +52,7 @@ def json_condition(leaf: Leaf, parameters: Parameters) -> str:
     return f"COALESCE(list_transform({found}, lambda {_VALUE}: {condition})[1], {_otherwise(leaf, ask_python)})"
 
 
-def _path_expression(path: Sequence[str | int]) -> str | None:
+def path_expression(path: Sequence[str | int]) -> str | None:
     """Return the expression for json_extract, None if DuckDB has none that finds exactly this path."""
     keys = tuple(segment for segment in path if isinstance(segment, str))
     expression = duckdb_path(keys)

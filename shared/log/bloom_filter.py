@@ -6,6 +6,7 @@ The hash is FNV-1a of the UTF-8 bytes, mixed by the finaliser of splitmix64: sta
 meant to withstand who wants collisions.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ class BloomFilter:
     def __init__(self, bitmap: bytes) -> None:
         """Take the bitmap of a filter that was built before: at least 8 bytes, or none if it is empty."""
         self.bitmap = bitmap
-        self._bits = np.frombuffer(bitmap, np.uint8)
 
     @classmethod
     def of(cls, values: StringArray) -> "BloomFilter":
@@ -47,11 +47,19 @@ class BloomFilter:
 
     def may_contain(self, value: str) -> bool:
         """Return False only if the value was not among those that the filter was built of."""
-        if len(self._bits) == 0:
+        if not self.bitmap:
             return False
-        hashed = hash_column(pa.array([value.encode("utf-8", "surrogatepass")]))
-        bits = [int(_bit(hashed, probe, 8 * len(self._bits))[0]) for probe in range(_PROBES)]
-        return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in bits)
+        low, high = _halves(value)
+        count = 8 * len(self.bitmap)
+        bits = ((low + probe * high) % count for probe in range(_PROBES))
+        return all(self.bitmap[bit >> 3] >> (bit & 7) & 1 for bit in bits)
+
+
+@functools.lru_cache(maxsize=1024)
+def _halves(value: str) -> tuple[int, int]:
+    """What the probes of one value are made of: kept, because a query asks many filters for the same value."""
+    hashed = int(hash_column(pa.array([value.encode("utf-8", "surrogatepass")]))[0])
+    return hashed & 0xFFFFFFFF, hashed >> 32 | 1
 
 
 def hash_column(values: StringArray) -> npt.NDArray[np.uint64]:

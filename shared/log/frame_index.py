@@ -42,16 +42,17 @@ class FrameIndex:
         self._frames: list[FrameLocation] = []
         self._firsts: list[Position] = []
         self._damaged: list[DamagedBytes] = []
+        # Number of events in intact frames.
+        self.events = 0
 
     @property
     def last_position(self) -> Position:
         """Last position indexed, first - 1 where there is none."""
         return self._frames[-1].header.positions.last if self._frames else Position(self.first - 1)
 
-    @property
-    def events(self) -> int:
-        """Number of events in intact frames."""
-        return sum(frame.header.count for frame in self._frames)
+    def is_whole(self, until: Position) -> bool:
+        """Whether every position below until is in an intact frame, as far as frames were looked at."""
+        return self.last_position >= until - 1 and self.events == self.last_position - self.first + 1
 
     def headers(self, until: Position) -> list[FrameHeader]:
         """Headers of the intact frames that begin below until, in order."""
@@ -82,6 +83,7 @@ class FrameIndex:
     def _scan(self, size: int) -> bool:
         data = self._fs.read(self.name, self._end, size)
         scan = scan_frames(data, base=self._end, first=Position(self.last_position + 1))
+        self.events += sum(frame.header.count for frame in scan.frames)
         self._frames += scan.frames
         self._firsts += [frame.header.first_position for frame in scan.frames]
         self._damaged += scan.damage

@@ -103,7 +103,7 @@ class LocalLogReader:
 
     def holes(self, committed: Committed) -> list[Damage]:
         """Committed positions that no segment holds, from the oldest segment on."""
-        # Two listings: see _span_of.
+        # Two listings: see span_of.
         once = self._holes(committed)
         return [hole for hole in self._holes(committed) if hole in once] if once else []
 
@@ -120,10 +120,10 @@ class LocalLogReader:
         expected = from_position
         attempts = 0
         while expected < until:
-            span = self._span_of(expected, committed)
+            span = self.span_of(expected, committed)
             span_until = min(until, span.until)
             try:
-                for batch in self._batches(span, expected, span_until, committed):
+                for batch in self.batches_of(span, expected, span_until, committed):
                     if batch.num_rows:
                         attempts = 0
                         yield batch
@@ -141,7 +141,8 @@ class LocalLogReader:
             return list(self.sealed_segment(span).damage)
         return self.frame_index(span, committed).damage(span.until)
 
-    def _span_of(self, position: Position, committed: Committed) -> SegmentSpan:
+    def span_of(self, position: Position, committed: Committed) -> SegmentSpan:
+        """The segment that holds a committed position. Raises PositionTrimmed, LogCorrupted where there is none."""
         # A listing made while a segment is sealed may miss both what came and what went: look again.
         for _ in range(_LOOKS_FOR_A_SEGMENT):
             spans = self.segments(committed)
@@ -153,9 +154,10 @@ class LocalLogReader:
         following = next((span.files.first for span in spans if span.files.first > position), committed.position + 1)
         raise corrupted(_missing(position, following - 1))
 
-    def _batches(
+    def batches_of(
         self, span: SegmentSpan, from_position: Position, until: Position, committed: Committed
     ) -> Iterator[pa.RecordBatch]:
+        """Events of one segment, in order. Raises as `read`, and FileNotFoundError where it changed meanwhile."""
         if not span.files.is_sealed:
             yield from self.frame_index(span, committed).batches(from_position, until)
             return

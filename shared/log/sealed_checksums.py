@@ -73,9 +73,9 @@ def check(data: bytes) -> CheckedFile | None:
     found = None if start is None else _find(data, start)
     if start is None or found is None:
         return None
-    own, *expected = (int(data[at : at + 8], 16) for at in range(found.start, found.end, 8))
-    if google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :]) != own:
+    if not _footer_is_intact(data, start, found):
         return None
+    expected = [int(data[at : at + 8], 16) for at in range(found.start + 8, found.end, 8)]
     try:
         metadata = pq.read_metadata(pa.BufferReader(data))
         edges = _edges(metadata, start)
@@ -88,6 +88,29 @@ def check(data: bytes) -> CheckedFile | None:
         for number in range(metadata.num_row_groups)
     )
     return CheckedFile(metadata, groups, between=_crc(data, edges[-2], start) == expected[0])
+
+
+def check_footer(tail: bytes) -> pq.FileMetaData | None:
+    """Read the footer from the last bytes of a file, at least all of the footer. None if it is damaged."""
+    start = _footer_start(tail)
+    found = None if start is None else _find(tail, start)
+    if start is None or found is None or not _footer_is_intact(tail, start, found):
+        return None
+    try:
+        return pq.read_metadata(pa.BufferReader(tail))
+    except Exception:  # noqa: BLE001 - whatever the library raises, there is no footer to read
+        return None
+
+
+def footer_bytes(tail: bytes) -> int:
+    """Return how many of the last bytes of a file are its footer, by its last 8 bytes."""
+    return int.from_bytes(tail[-_TAIL_BYTES:-4], "little") + _TAIL_BYTES
+
+
+def _footer_is_intact(data: bytes, start: int, found: "_Digits") -> bool:
+    own = int(data[found.start : found.start + 8], 16)
+    found_crc: int = google_crc32c.value(data[start : found.start] + b"0" * 8 + data[found.start + 8 :])
+    return found_crc == own
 
 
 @dataclass(frozen=True, slots=True)

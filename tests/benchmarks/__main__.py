@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import case_replay
+from tests.benchmarks import case_fanout, case_replay
 from tests.benchmarks.bench import Bench, Case
+from tests.benchmarks.case_query import QUERY
 from tests.benchmarks.case_storage import IDLE, RECOVERY, SEALED
 from tests.benchmarks.case_sustained import SUSTAINED
 from tests.benchmarks.case_throughput import SIDE_BY_SIDE, UNARY
@@ -25,6 +26,11 @@ CASES: tuple[Case, ...] = (
     SUSTAINED,
     SEALED,
     RECOVERY,
+    QUERY,
+    case_fanout.ONE,
+    case_fanout.HUNDRED,
+    case_fanout.DISTINCT,
+    case_fanout.PEAK,
     case_replay.UNPACED,
     case_replay.TIMING,
 )

@@ -1,0 +1,83 @@
+"""Finds the matching rows of one relation, in its order.
+
+DuckDB reads Parquet files whole-heartedly: it skips what no row needs. Of tables in memory it would copy every
+column before it looks at the first row; so there it only tells the positions, and the rows are taken by those.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from query_service.database import Database
+from query_service.event_projection import POSITIONS, EventProjection, as_schema
+from query_service.question import Question
+from query_service.reading import nothing
+from query_service.statements import Projection, Window, select
+from query_service.work import Work
+from shared.columns.arrow import Array
+from shared.columns.schema import EVENT_SCHEMA
+from shared.log.segment_columns import ArrowColumns, Columns
+
+# Positions that are fetched at once: 1 MiB.
+_POSITIONS = 131_072
+
+
+def matching(
+    database: Database,
+    columns: Columns,
+    question: Question,
+    window: Window,
+    *,
+    projection: Projection,
+    work: Work,
+    rows: int,
+    limit: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield what matches in a window, with the columns of the projection, in batches of about `rows`, none empty.
+
+    Raises WorkCancelled, WorkExpired, FileNotFoundError, OSError.
+    """
+    if isinstance(columns, ArrowColumns) and isinstance(projection, EventProjection):
+        found = database.batches(select(columns, question, window, POSITIONS, limit=limit), work, rows=_POSITIONS)
+        for positions in found:
+            yield from _taken(columns.events, positions.column(0).to_numpy(), rows)
+        return
+    statement = select(columns, question, window, projection, limit=limit)
+    for batch in database.batches(statement, work, rows=rows):
+        if batch.num_rows:
+            yield as_schema(batch, projection.schema)
+
+
+def in_order(
+    batches: Sequence[pa.RecordBatch], names: Sequence[str], *, descending: bool, schema: pa.Schema
+) -> pa.RecordBatch:
+    """Join batches into one, in the order of some columns of whole numbers or times, of which no two rows are equal."""
+    if not batches:
+        return nothing(schema)
+    joined = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    keys = [joined.column(name).to_numpy(zero_copy_only=False) for name in reversed(names)]
+    order = np.lexsort(keys)
+    rows: Array = pa.array(order[::-1] if descending else order)
+    return joined.take(rows)
+
+
+def _taken(events: pa.Table, positions: npt.NDArray[np.uint64], rows: int) -> Iterator[pa.RecordBatch]:
+    """The events at some ascending positions."""
+    for block in events.to_batches():
+        if not block.num_rows:
+            continue
+        held = block.column("position").to_numpy()
+        found = positions[np.searchsorted(positions, held[0]) : np.searchsorted(positions, held[-1], side="right")]
+        numbers = np.searchsorted(held, found)
+        for at in range(0, len(numbers), rows):
+            yield as_schema(_rows(block, numbers[at : at + rows]), EVENT_SCHEMA)
+
+
+def _rows(block: pa.RecordBatch, numbers: npt.NDArray[np.intp]) -> pa.RecordBatch:
+    """Rows by their ascending numbers."""
+    if int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1:
+        return block.slice(int(numbers[0]), len(numbers))
+    rows: Array = pa.array(numbers)
+    return block.take(rows)

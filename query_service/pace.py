@@ -1,0 +1,36 @@
+"""How much to search in the next step, so that a call can answer in time and lets others have their turn. Pure.
+
+A step that cannot be interrupted without losing its result must end before the time does; a step that takes long
+keeps others waiting. So steps begin small where time is short, and grow by what the steps before have shown.
+"""
+
+# Seconds that one step should take at most.
+STEP_S = 0.25
+ROWS_MIN = 4_096
+# Of a call that has all the time it wants, and of one whose time is bounded.
+FIRST_ROWS = 1_048_576
+FIRST_ROWS_IN_A_HURRY = 16_384
+_GROWTH_MAX = 16
+# Of the time left, a step may plan for this share.
+_SHARE = 0.5
+
+
+class Pace:
+    """The rows of the next step, by those of the last ones."""
+
+    def __init__(self, *, in_a_hurry: bool) -> None:
+        self._last = FIRST_ROWS_IN_A_HURRY if in_a_hurry else FIRST_ROWS
+        self._rows_per_s: float | None = None
+
+    def rows(self, left_s: float | None) -> int:
+        """How many rows to search next, where so many seconds are left; None: no bound."""
+        if self._rows_per_s is None:
+            return self._last
+        seconds = STEP_S if left_s is None else min(STEP_S, left_s * _SHARE)
+        return max(min(int(self._rows_per_s * seconds), self._last * _GROWTH_MAX), ROWS_MIN)
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from a step."""
+        if rows:
+            self._last = max(rows, ROWS_MIN)
+            self._rows_per_s = rows / max(seconds, 1e-6)

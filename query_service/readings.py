@@ -1,0 +1,106 @@
+"""Readings in any order, and one page of one."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from query_service.ascending_reading import AscendingReading
+from query_service.descending_reading import DescendingReading
+from query_service.message_sizes import fitting
+from query_service.question import Order, Question
+from query_service.reading import Chunk, Engine, Reading, nothing
+from query_service.statements import Key, Projection
+from query_service.timestamp_reading import HIGHEST, LOWEST, TimestampReading
+from query_service.work import Work
+from shared.clock import Clock
+from shared.columns.schema import EVENT_SCHEMA
+from shared.log.committed_position import Committed
+from shared.log.types import Position
+
+Place = Position | Key
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reading is to give: which events, in which order, from which place on, and how many."""
+
+    question: Question
+    committed: Committed
+    order: Order
+    place: Place | None
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events (EVENT_SCHEMA), and where the next page begins; None on the last."""
+
+    events: pa.RecordBatch
+    next_place: Place | None
+
+
+def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, projection: Projection) -> Reading[Any]:
+    """Begin a reading. Raises OSError."""
+    question, committed, place, limit = asked.question, asked.committed, asked.place, asked.limit
+    if asked.order in {Order.TIMESTAMP_ASCENDING, Order.TIMESTAMP_DESCENDING}:
+        down = asked.order.descends
+        start = place if isinstance(place, tuple) else (HIGHEST if down else LOWEST)
+        return TimestampReading(
+            engine, question, committed, work, start=start, projection=projection, descending=down, limit=limit
+        )
+    assert not isinstance(place, tuple), "a place is one of its order"
+    if asked.order is Order.POSITION_DESCENDING:
+        start_below = question.until if place is None else place
+        return DescendingReading(
+            engine, question, committed, work, clock, start=start_below, projection=projection, limit=limit
+        )
+    first = place or question.first or engine.reader.first_position()
+    return AscendingReading(engine, question, committed, work, clock, start=first, projection=projection, limit=limit)
+
+
+def read_page(reading: Reading[Any], asked: Asked, *, bytes_max: int) -> Page:
+    """Read one page: at most asked.limit events and about bytes_max bytes, but at least one event if there is one.
+
+    It ends early, with a place to go on from, where the time is up or damage comes. Raises as Reading.chunks.
+    """
+    found: list[pa.RecordBatch] = []
+    chunks: Iterator[Chunk[Any]] = reading.chunks()
+    with closing(chunks):  # type: ignore[type-var]
+        for chunk in chunks:
+            taken, size = fitting(chunk.events, bytes_max, at_least=0 if found else 1)
+            bytes_max -= size
+            if taken.num_rows:
+                found.append(taken)
+            if taken.num_rows < chunk.events.num_rows:
+                return Page(_joined(found), _place_after(asked.order, found[-1]))
+    events = _joined(found)
+    outcome = reading.outcome
+    more = bool(outcome.partial_reason) or (events.num_rows == asked.limit and not _is_end(asked, outcome.resume))
+    return Page(events, outcome.resume if more else None)
+
+
+def _is_end(asked: Asked, place: Place) -> bool:
+    """Whether nothing can follow a place."""
+    if isinstance(place, tuple):
+        return False
+    if asked.order.descends:
+        return place <= (asked.question.first or 1)
+    return place >= asked.question.until
+
+
+def _place_after(order: Order, events: pa.RecordBatch) -> Place:
+    """The place behind the last of some events."""
+    position = int(events.column("position")[-1].as_py())
+    behind = Position(position if order.descends else position + 1)
+    if order in {Order.POSITION_ASCENDING, Order.POSITION_DESCENDING}:
+        return behind
+    return int(events.column("timestamp")[-1].value), behind
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if not batches:
+        return nothing(EVENT_SCHEMA)
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

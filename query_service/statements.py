@@ -1,0 +1,154 @@
+"""The statements that are sent to DuckDB: a few fixed shapes, each with bounded memory. Pure.
+
+    select   the matching rows of one relation, in its own order
+    keys     the first keys (timestamp, position) of the matching rows of one relation
+    counts   the number of matching rows of each of several relations
+
+Invariant: nothing of a request is in the text; the values are bound parameters.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from query_service.database import Statement
+from query_service.question import Question
+from shared.filters.sql import to_sql
+from shared.filters.sql_parameters import Parameters
+from shared.filters.tree import Everything
+from shared.log.promoted_columns import PromotedColumn
+from shared.log.segment_columns import ArrowColumns, Columns, ParquetColumns
+from shared.log.types import Position
+
+_PARAMETER = re.compile(r"\$f(\d+)")
+
+Key = tuple[int, Position]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bounds on rows, all half-open: positions of [first, until); keys (timestamp in ns, position) of [low, high)."""
+
+    first: Position | None = None
+    until: Position | None = None
+    low: Key | None = None
+    high: Key | None = None
+
+
+def select(
+    columns: Columns, question: Question, window: Window, projection: "Projection", *, limit: int | None
+) -> Statement:
+    """The matching rows of a window of one relation, in its order; at most `limit`."""
+    builder = Builder()
+    what = projection.sql(builder.promoted(columns), builder)
+    sql = f"SELECT {what} FROM {builder.relation([columns])} WHERE {builder.where(columns, question, window)}"  # noqa: S608
+    if limit is not None:
+        sql += f" LIMIT {builder.integer(limit)}"
+    return builder.statement(sql)
+
+
+def counts(groups: Sequence[Sequence[Columns]], question: Question, window: Window) -> Statement:
+    """Rows (number of the group, matching rows), one for each group; the relations of a group are alike."""
+    builder = Builder()
+    parts = [
+        f"SELECT {number}, count(*) FROM {builder.relation(group)} WHERE {builder.where(group[0], question, window)}"  # noqa: S608
+        for number, group in enumerate(groups)
+    ]
+    return builder.statement(" UNION ALL ".join(parts))
+
+
+def first_keys(columns: Columns, question: Question, window: Window, *, limit: int, descending: bool) -> Statement:
+    """Rows (timestamp in ns, position): the first keys of the matching rows of a window, in order."""
+    builder = Builder()
+    down = " DESC" if descending else ""
+    return builder.statement(
+        f"SELECT epoch_ns(timestamp), position FROM {builder.relation([columns])} "  # noqa: S608
+        f"WHERE {builder.where(columns, question, window)} "
+        f"ORDER BY timestamp{down}, position{down} LIMIT {builder.integer(limit)}"
+    )
+
+
+class Projection(Protocol):
+    """The columns of a result, the position among them."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns, as the result is to have them."""
+
+    def sql(self, promoted: Sequence[PromotedColumn], builder: "Builder") -> str:
+        """Return what stands after SELECT, for a relation with these promoted columns."""
+
+    def chunk_rows(self, row_bytes: int) -> int:
+        """Return how many rows make a chunk, of events that have so many bytes."""
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects the values and tables of one statement. Names begin with the number of their condition."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    conditions: int = 0
+
+    def promoted(self, columns: Columns) -> tuple[PromotedColumn, ...]:
+        """The promoted columns of a relation."""
+        return columns.promoted if isinstance(columns, ParquetColumns) else ()
+
+    def relation(self, group: Sequence[Columns]) -> str:
+        """What stands after FROM: files, or one table."""
+        first = group[0]
+        if isinstance(first, ArrowColumns):
+            name = f"events{len(self.tables)}"
+            self.tables[name] = first.events
+            return name
+        paths = [str(each.path) for each in group if isinstance(each, ParquetColumns)]
+        return f"read_parquet({self.add(paths)})"
+
+    def where(self, columns: Columns, question: Question, window: Window) -> str:
+        """The condition of the window and of the filter."""
+        parameters = Parameters()
+        parts = list(_window_conditions(window, parameters))
+        text = self.renamed(" AND ".join(parts), parameters.values)
+        if not isinstance(question.tree, Everything):
+            condition = to_sql(question.tree, promoted=self.promoted(columns), log_id=question.log_id)
+            text += f"{' AND ' if text else ''}({self.renamed(condition.text, condition.parameters)})"
+        return text or "TRUE"
+
+    def renamed(self, text: str, values: dict[str, Any]) -> str:
+        """Take over a condition with its own parameters f0, f1, ... under names that no other has."""
+        prefix = f"c{self.conditions}_"
+        self.conditions += 1
+        self.parameters |= {prefix + name.removeprefix("f"): value for name, value in values.items()}
+        return _PARAMETER.sub(rf"${prefix}\1", text)
+
+    def add(self, value: Any) -> str:
+        """Bind a value; return what stands for it."""
+        name = f"v{len(self.parameters)}"
+        self.parameters[name] = value
+        return f"${name}"
+
+    def integer(self, value: int) -> str:
+        """Bind a whole number."""
+        return f"{self.add(value)}::BIGINT"
+
+    def statement(self, sql: str) -> Statement:
+        """Return the finished statement."""
+        return Statement(sql, self.parameters, self.tables)
+
+
+def _window_conditions(window: Window, parameters: Parameters) -> list[str]:
+    parts = []
+    if window.first is not None:
+        parts.append(f"position >= {parameters.integer(window.first, 'UBIGINT')}")
+    if window.until is not None:
+        parts.append(f"position < {parameters.integer(window.until, 'UBIGINT')}")
+    if window.low is not None:
+        time, position = parameters.time(window.low[0]), parameters.integer(window.low[1], "UBIGINT")
+        parts.append(f"timestamp >= {time} AND (timestamp > {time} OR position >= {position})")
+    if window.high is not None:
+        time, position = parameters.time(window.high[0]), parameters.integer(window.high[1], "UBIGINT")
+        parts.append(f"timestamp <= {time} AND (timestamp < {time} OR position < {position})")
+    return parts

@@ -1,0 +1,213 @@
+"""Segments as columns: what a query engine can search without reading events one by one.
+
+The seam for engines, as LogReader is for those who read events. Invariants: a Parquet file is offered only if
+all of its bytes were checked; what is not intact, and what lies about damage, is offered as checked events up
+to the damage, and then as an error.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from shared.columns.schema import EVENT_SCHEMA
+from shared.errors import LogCorrupted
+from shared.log.committed_position import Committed
+from shared.log.file_system import LocalFileSystem
+from shared.log.index_sidecar import Sidecar
+from shared.log.log_reader import LocalLogReader, SegmentSpan
+from shared.log.names import SEGMENTS
+from shared.log.promoted_columns import PromotedColumn
+from shared.log.sealed_files import Identity, SealedFiles, SealedFooter
+from shared.log.sealed_metadata import TimeBounds
+from shared.log.tail_columns import TailBlock, TailColumns, block_cache
+from shared.log.types import Position
+
+# Positions that are checked and copied at once where a segment is not intact.
+CAREFUL_ROWS = 65_536
+# Positions of an unsealed segment that are handed out at once: they may have to be decoded first.
+TAIL_ROWS = 8 * CAREFUL_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetColumns:
+    """A sealed file that is intact. The names of its columns are those of EVENT_SCHEMA and of the promoted ones."""
+
+    name: str
+    path: Path
+    identity: Identity
+    promoted: tuple[PromotedColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowColumns:
+    """Events in memory, with the columns of EVENT_SCHEMA, of which some may be dictionary-encoded."""
+
+    events: pa.Table
+
+
+Columns = ParquetColumns | ArrowColumns
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A sealed file of a segment: its footer and its sidecar, None where they are not there or damaged."""
+
+    name: str
+    footer: SealedFooter | None
+    sidecar: Sidecar | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentColumns:
+    """A segment as far as it is known without reading its events.
+
+    `files` is empty where it is not sealed. `is_careful`: it holds damage, or may: it is read in pieces of at most
+    `rows_max` positions, each up to damage. `row_bytes`: what an event takes in memory, about.
+    """
+
+    span: SegmentSpan
+    files: tuple[SegmentFile, ...]
+    is_careful: bool
+    rows_max: int
+    row_bytes: int
+    timestamps: TimeBounds | None
+
+    @property
+    def first(self) -> Position:
+        """First position that belongs to the segment."""
+        return self.span.files.first
+
+    @property
+    def until(self) -> Position:
+        """First position after the segment."""
+        return self.span.until
+
+
+class ColumnReader:
+    """The segments of a log in a directory, as columns. Several threads may use it."""
+
+    def __init__(self, fs: LocalFileSystem, reader: LocalLogReader, *, tail_bytes_max: int, use_sidecars: bool) -> None:
+        """tail_bytes_max: bytes of unsealed events that are kept decoded."""
+        self._fs = fs
+        self._reader = reader
+        self._use_sidecars = use_sidecars
+        self.files = SealedFiles(fs)
+        self.blocks = block_cache(tail_bytes_max)
+        self._tails: dict[str, TailColumns] = {}
+
+    def segments(self, committed: Committed) -> list[SegmentSpan]:
+        """The segments that hold committed positions, in order; see LocalLogReader."""
+        return self._reader.segments(committed)
+
+    def span_of(self, position: Position, committed: Committed) -> SegmentSpan:
+        """The segment that holds a position. Raises PositionTrimmed, LogCorrupted where none does."""
+        return self._reader.span_of(position, committed)
+
+    def first_position(self) -> Position:
+        """Oldest position kept; 1 for an empty log."""
+        return self._reader.first_position()
+
+    def forget_others(self) -> None:
+        """Forget what is known of files that are no longer there."""
+        present = self._fs.list(SEGMENTS)
+        self.files.forget_others(present)
+        self.blocks.keep_only(lambda key: key[0] in present)
+        self._tails = {name: tail for name, tail in self._tails.items() if name in present}
+
+    def describe(self, span: SegmentSpan, committed: Committed) -> SegmentColumns:
+        """What is known of a segment.
+
+        Raises FileNotFoundError where it changed meanwhile, OSError, UnsupportedFormat.
+        """
+        if not span.files.is_sealed:
+            index = self._reader.frame_index(span, committed)
+            whole = index.is_whole(span.until)
+            return SegmentColumns(span, (), not whole, TAIL_ROWS if whole else CAREFUL_ROWS, _TAIL_ROW_BYTES, None)
+        files = tuple(self._file(name) for name in span.files.sealed)
+        footers = [file.footer for file in files if file.footer is not None]
+        careful = len(footers) < len(files) or any(footer.metadata.damage for footer in footers)
+        rows_max = span.until - span.files.first if len(files) == 1 and not careful else CAREFUL_ROWS
+        return SegmentColumns(span, files, careful, rows_max, _row_bytes(footers), _timestamps(footers))
+
+    def columns(
+        self,
+        segment: SegmentColumns,
+        names: Sequence[str],
+        *,
+        from_position: Position,
+        until: Position,
+        committed: Committed,
+        wanted: Callable[[TailBlock], bool] = lambda _: True,
+    ) -> tuple[list[Columns], Position]:
+        """What holds the positions of [from_position, until) in these files of a segment, and how far.
+
+        It is at least one position, at most segment.rows_max. Blocks of an unsealed segment that are not wanted
+        are left out. A file that turns out not to be intact makes it careful: then there
+        are events in memory, up to damage. Raises LogCorrupted where it begins with damage, FileNotFoundError
+        where the segment changed meanwhile, OSError.
+        """
+        if not segment.is_careful:
+            if not segment.files:
+                return self._tail(segment, from_position, until, committed, wanted), until
+            footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
+            if all(map(self.files.is_intact, footers)):
+                return [_parquet(footer) for footer in footers], until
+        return self._careful(segment, from_position, min(until, Position(from_position + CAREFUL_ROWS)), committed)
+
+    def _file(self, name: str) -> SegmentFile:
+        return SegmentFile(name, self.files.footer(name), self.files.sidecar(name) if self._use_sidecars else None)
+
+    def _tail(
+        self,
+        segment: SegmentColumns,
+        first: Position,
+        until: Position,
+        committed: Committed,
+        wanted: Callable[[TailBlock], bool],
+    ) -> list[Columns]:
+        index = self._reader.frame_index(segment.span, committed)
+        tail = self._tails.get(index.name)
+        if tail is None or tail.index is not index:
+            tail = self._tails[index.name] = TailColumns(index, self.blocks)
+        closed: list[pa.Table] = []
+        growing: list[pa.Table] = []
+        for block in tail.blocks(first, until):
+            if wanted(block):
+                (closed if block.closed else growing).append(block.slice(first, until))
+        return [ArrowColumns(pa.concat_tables(tables)) for tables in (closed, growing) if tables]
+
+    def _careful(
+        self, segment: SegmentColumns, first: Position, until: Position, committed: Committed
+    ) -> tuple[list[Columns], Position]:
+        batches: list[pa.RecordBatch] = []
+        try:
+            # Up to the damage, what was readable is kept.
+            for batch in self._reader.batches_of(segment.span, first, until, committed):
+                batches.append(batch)  # noqa: PERF402
+        except LogCorrupted as error:
+            until = Position(int(error.metadata["first_position"]))
+            if until <= first:
+                # Ask again for the whole damage: up to here it was cut where the piece ends.
+                next(self._reader.batches_of(segment.span, first, segment.until, committed), None)
+                raise
+        return [ArrowColumns(pa.Table.from_batches(batches, EVENT_SCHEMA))], until
+
+
+def _parquet(footer: SealedFooter) -> ParquetColumns:
+    return ParquetColumns(footer.name.parquet, footer.path, footer.identity, footer.metadata.promoted)
+
+
+# What an event takes in a block, about; blocks are bounded in bytes by themselves.
+_TAIL_ROW_BYTES = 300
+
+
+def _row_bytes(footers: Sequence[SealedFooter]) -> int:
+    groups = [group for footer in footers for group in footer.row_groups if group.rows]
+    return max((group.bytes // group.rows for group in groups), default=_TAIL_ROW_BYTES)
+
+
+def _timestamps(footers: Sequence[SealedFooter]) -> TimeBounds | None:
+    bounds = [footer.metadata.timestamp for footer in footers if footer.metadata.timestamp is not None]
+    return TimeBounds(min(b.first_ns for b in bounds), max(b.last_ns for b in bounds)) if bounds else None
