@@ -17,7 +17,7 @@ from shared.log.file_system import LocalFileSystem
 from shared.log.frame import FrameDamaged, FrameHeader, _pack_header
 from shared.log.index_sidecar import SidecarBuilder, build_sidecar
 from shared.log.log_reader import LocalLogReader
-from shared.log.names import QUARANTINE, SEGMENTS, list_segments, log_name, requests_name
+from shared.log.names import COMMITTED, QUARANTINE, SEGMENTS, list_segments, log_name, requests_name
 from shared.log.promoted_columns import Promoter
 from shared.log.recovery import Recovered
 from shared.log.request_file import read_request_file
@@ -212,6 +212,39 @@ def test_the_power_may_go_at_any_operation(keep: Keep) -> None:
         after.kill()
         assert _payloads(after)[:10] == _ALL, f"operation {number}: {fs.trace[-1]}"
         _finish(after)
+
+
+@pytest.mark.parametrize("promise", ["kept", "lost"])
+@pytest.mark.parametrize("keep", ["nothing", "all", "random"])
+@pytest.mark.usefixtures("_quick")
+def test_the_power_may_go_while_the_last_segment_is_sealed(keep: Keep, promise: str) -> None:
+    """After a restart nothing follows it: every event stays, and the next position is the right one."""
+    for number in range(1, _OPERATIONS + 1):
+        fs = _log_of_one_segment()
+        fs.lose_power_at(number)
+        with contextlib.suppress(PowerLoss):
+            seal_segment(fs, _order())
+        after = fs.crash(keep, seed=number)
+        if promise == "lost" and COMMITTED in after.files():
+            after.delete(COMMITTED)
+        writer = open_writer(after)
+        assert (writer.last_position, writer.recovered.damage) == (9, [])
+        assert _payloads(after) == _ALL[:9], f"operation {number}: {fs.trace[-1]}"
+        writer.append(numbered_frame(10, 1))
+        _finish(after)
+        writer.close()
+
+
+def _log_of_one_segment() -> MemoryFileSystem:
+    """A log that was written by a process that ended, and opened by the next one."""
+    fs = MemoryFileSystem()
+    for _ in range(2):
+        writer = open_writer(fs)
+        for first in range(writer.last_position + 1, 10, 3):
+            writer.append(numbered_frame(first, 3))
+        writer.close()
+        fs.kill()
+    return fs
 
 
 def _damage(fs: MemoryFileSystem, number: int) -> tuple[int, int]:
