@@ -17,6 +17,7 @@ from ingest_service.frame_builder import FrameBuilder
 from ingest_service.group_commit import GroupCommit
 from ingest_service.housekeeping import Housekeeping
 from ingest_service.metrics import IngestMetrics
+from ingest_service.publisher import Publisher
 from ingest_service.request_memory import RequestMemory, load_requests
 from ingest_service.servicer import BatchLimits, IngestServicer
 from ingest_service.structures import StructureLine
@@ -28,6 +29,7 @@ from shared.log.file_system import LocalFileSystem
 from shared.log.log_reader import LocalLogReader
 from shared.log.log_writer import LocalLogWriter, RotationLimits
 from shared.log.recovery import Recovered
+from shared.rpc.publish_channel import publish_call
 from shared.rpc.server import Server, serve_until_signalled
 from shared.telemetry.metrics import Metrics
 
@@ -59,7 +61,16 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
         memory = await asyncio.to_thread(_load_memory, fs, writer.recovered, config, clock)
         builder = _builder(config, codec, memory, clock, writer)
         limits = GroupCommitLimits(config.ingest.frame_bytes_max, config.ingest.buffered_bytes_max)
-        commit = GroupCommit(writer, builder, clock, ingest_metrics, limits, loop=asyncio.get_running_loop())
+        publisher = _publisher(config, clock, ingest_metrics, writer)
+        commit = GroupCommit(
+            writer,
+            builder,
+            clock,
+            ingest_metrics,
+            limits,
+            loop=asyncio.get_running_loop(),
+            on_committed=publisher.offer if publisher else None,
+        )
         ingest_metrics.buffered_bytes_max.set(config.ingest.buffered_bytes_max)
         ingest_metrics.committed_position.set(writer.last_position)
         commit.start()
@@ -97,10 +108,13 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
                 request_id_horizon_s=config.ingest.request_id_horizon,
                 request_ids_max=config.ingest.request_ids_max,
             )
-            running = tasks.create_task(housekeeping.run())
+            running = [tasks.create_task(housekeeping.run())]
+            if publisher:
+                running.append(tasks.create_task(publisher.run()))
             server.set_serving("", serving=True)
             await serve_until_signalled(server, grace_s=config.ingest.grace)
-            running.cancel()
+            for task in running:
+                task.cancel()
 
 
 def _thread(stack: AsyncExitStack, name: str) -> Executor:
@@ -124,6 +138,13 @@ def _open_writer(fs: LocalFileSystem, clock: Clock, config: EventConfig) -> Loca
         free_bytes_min=config.storage.min_free_bytes,
         new_log_id=new_log_id(),
     )
+
+
+def _publisher(config: EventConfig, clock: Clock, metrics: IngestMetrics, writer: LocalLogWriter) -> Publisher | None:
+    address = config.ingest.publish_to
+    if not address:
+        return None
+    return Publisher(lambda: publish_call(address, writer.log_id), clock, metrics, last_position=writer.last_position)
 
 
 def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:

@@ -29,6 +29,7 @@ from ingest_service.pending import Outcome, PendingFrame, PendingRequest, delive
 from ingest_service.refusals import internal_fault, unavailable
 from shared.clock import Clock
 from shared.errors import EventException, StorageUnavailable
+from shared.log.frame import EncodedFrame
 from shared.log.log_writer import LocalLogWriter
 from shared.log.types import Position
 
@@ -52,12 +53,15 @@ class GroupCommit:
         limits: GroupCommitLimits,
         *,
         loop: asyncio.AbstractEventLoop,
+        on_committed: Callable[[EncodedFrame], None] | None = None,
     ) -> None:
+        """on_committed: given each frame once it is synced, on the appending thread; must not block or raise."""
         self._writer = writer
         self._builder = builder
         self._clock = clock
         self._metrics = metrics
         self._loop = loop
+        self._on_committed = on_committed
         self._queue = CommitQueue(clock, limits, last_position=writer.last_position)
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._threads = [
@@ -195,6 +199,8 @@ class GroupCommit:
 
     def _finish(self, frame: PendingFrame) -> None:
         outcomes, had_failed = self._queue.finish(frame)
+        if self._on_committed is not None:
+            self._on_committed(frame.encoded())
         committed = frame.positions.last
         if had_failed:
             _log.warning("storage works again", extra={"committed_position": committed})

@@ -40,6 +40,8 @@ class IngestMetrics:
         self.buffered_bytes = gauge("buffered_bytes", "Bytes accepted and not yet synced.")
         self.buffered_bytes_max = gauge("buffered_bytes_max", "Most bytes that may wait to be synced.")
         self.committed_position = gauge("committed_position", "Highest synced position.")
+        self.publish_failures = counter("publish_failures", "Connections to the stream service that failed.")
+        self.unpublished_frames = counter("unpublished_frames", "Frames left to history instead of being published.")
         self.segments = metrics.gauge("ingest_segments", "Segments by state.", ["state"])
         self.disk_bytes = gauge("disk_bytes", "Bytes of all segments.")
         self.free_bytes = gauge("free_bytes", "Bytes free on the log's disk.")

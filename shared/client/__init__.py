@@ -1,4 +1,4 @@
-"""The Python client: log events, hand them around inside a program, read them back.
+"""The Python client: log events, hand them around inside a program, read them back, follow and replay them.
 
 with EventLogger(load_config(path)) as logger:
     event_id = logger.log("user.action", {"action": "login"}, source="auth_module")
@@ -14,11 +14,17 @@ from shared.client.back_off import BackOff
 from shared.client.event_bus import BusStatistics, EventBus
 from shared.client.event_logger import ContextualLogger, EventLogger
 from shared.client.event_query import EventQuery
+from shared.client.event_replay import EventReplay
 from shared.client.event_store import EventStore
+from shared.client.event_streamer import EventStreamer
 from shared.client.options import Durability, LoggerOptions
 from shared.client.query_answers import EventPage, ExportProgress, ExportReport, FilterExplanation, SegmentDecision
 from shared.client.query_options import EventOrder, QueryOptions
+from shared.client.replay_options import ReplayOptions, ReplayPace
 from shared.client.statistics import ClientStatistics
+from shared.client.stream_options import SlowConsumerPolicy, StartAt, StreamOptions
+from shared.client.stream_statistics import StreamStatistics
+from shared.client.stream_subscriber import StreamSubscriber
 from shared.client.submission import OverflowPolicy
 from shared.client.subscription import EmittedEvent, Subscription
 from shared.filters.event_filter import EventFilter
@@ -39,13 +45,22 @@ __all__ = [
     "EventOrder",
     "EventPage",
     "EventQuery",
+    "EventReplay",
     "EventStore",
+    "EventStreamer",
     "ExportProgress",
     "ExportReport",
     "FilterExplanation",
     "LoggerOptions",
     "OverflowPolicy",
     "QueryOptions",
+    "ReplayOptions",
+    "ReplayPace",
     "SegmentDecision",
+    "SlowConsumerPolicy",
+    "StartAt",
+    "StreamOptions",
+    "StreamStatistics",
+    "StreamSubscriber",
     "Subscription",
 ]

@@ -108,6 +108,17 @@ class WireCodec:
         batch = pa.RecordBatch.from_arrays([lists], schema=self._events_schema)
         return bytes(self._events.record_batch_to_array(batch)[0].as_py())
 
+    def bytes_to_events(self, data: bytes) -> StructArray:
+        """The events that events_to_bytes made bytes of. Never for bytes from outside: see above.
+
+        Raises EventValidationException (MALFORMED_REQUEST).
+        """
+        try:
+            batch = self._events.list_to_record_batch([data])
+        except ValueError as error:
+            raise malformed_request() from error
+        return batch.column("events").values
+
 
 def malformed_request() -> EventValidationException:
     """The error for bytes that are not the message they should be."""

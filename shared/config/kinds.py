@@ -143,6 +143,18 @@ def address() -> Kind:
     return Kind(read, "a host and a port from 0 to 65535, such as 127.0.0.1:50051 or [::]:50051")
 
 
+def peer_address() -> Kind:
+    """Where another service listens: a host and a port, or empty for no such service."""
+
+    def read(value: Any) -> str:
+        match = _ADDRESS.fullmatch(value)
+        if value and (match is None or not 1 <= int(match[1]) <= 65535):
+            raise ValueError
+        return str(value)
+
+    return Kind(read, 'a host and a port from 1 to 65535, such as 127.0.0.1:50052, or "" for none')
+
+
 def label() -> Kind:
     """A text of at most 255 bytes, without control characters; empty for a default that the key explains."""
 

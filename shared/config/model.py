@@ -136,6 +136,8 @@ class IngestConfig(ServerConfig):
     """Seconds for which request ids are remembered, so that a repeated request logs nothing twice."""
     request_ids_max: Annotated[int, kinds.whole(at_least=1, at_most=100_000_000)] = 200_000
     """Most request ids remembered; beyond it the oldest are forgotten before the horizon."""
+    publish_to: Annotated[str, kinds.peer_address()] = "127.0.0.1:50053"
+    """Address of the stream service that committed events are sent to. Empty: it asks the query service for them."""
     host: Annotated[str, kinds.label()] = ""
     """Host of events that come without one. Empty: this machine's host name."""
     version: Annotated[str, kinds.label()] = ""
@@ -185,6 +187,16 @@ class StreamingConfig(ServerConfig):
     """Share of its buffer from which on a subscription is reported as under pressure."""
     slow_consumer_timeout: Annotated[float, kinds.duration(at_least=0.1, at_most=DAY)] = 30.0
     """Seconds after which a subscriber that takes nothing is disconnected."""
+    query_address: Annotated[str, kinds.address()] = "127.0.0.1:50052"
+    """Address of the query service, which history is read from."""
+    heartbeat_interval: Annotated[float, kinds.duration(at_least=0.1, at_most=HOUR)] = 5.0
+    """Longest silence of a stream, in seconds. A peer that is silent for two of them is taken for dead."""
+    buffer_bytes_max: Annotated[int, kinds.size(at_least=MIB, at_most=TIB)] = 64 * MIB
+    """Bytes of recent events that all subscribers share as their buffer; older ones are read from history."""
+    max_durable_subscriptions: Annotated[int, kinds.whole(at_least=1, at_most=100_000)] = 1000
+    """Most durable subscriptions, connected or not."""
+    max_deliveries: Annotated[int, kinds.whole(at_least=1, at_most=1000)] = 5
+    """Failed deliveries of an event to a durable subscription after which it is parked."""
 
 
 class ReplayConfig(Section):
@@ -192,6 +204,10 @@ class ReplayConfig(Section):
 
     max_speed: Annotated[float, kinds.number(at_least=0.1, at_most=1_000_000)] = 100.0
     """Highest speed, as a multiple of the recorded pace."""
+    max_replays: Annotated[int, kinds.whole(at_least=1, at_most=1000)] = 16
+    """Most replays at a time."""
+    heartbeat_interval: Annotated[float, kinds.duration(at_least=0.1, at_most=HOUR)] = 5.0
+    """Seconds after which a replay in which nothing is due shows that it lives."""
     checkpoint_dir: Annotated[Path, kinds.path()] = Path("./data/events/checkpoints/")
     """Directory of saved positions."""
     session_cache_size: Annotated[int, kinds.whole(at_least=0, at_most=10_000_000)] = 1000

@@ -17,8 +17,8 @@ from typing import Any, Self
 import grpc
 
 from shared.clock import Clock
-from shared.errors import EventException
-from shared.rpc.drain import Drain
+from shared.errors import EventException, EventStreamException
+from shared.rpc.drain import Drain, draining_error
 from shared.rpc.reasons import INTERNAL
 from shared.rpc.status import internal_error, reason_of, to_status
 from shared.telemetry.request_id import accepted_request_id, current_request_id, new_request_id
@@ -65,6 +65,8 @@ class Rpc:
     greets: bool
     # Whether the method is refused during a drain.
     drains: bool
+    # How long a response of a stream may wait for its caller to take it; None for any time.
+    write_timeout_s: float | None = None
 
     async def unary_unary(self, request: bytes, context: Context) -> bytes:
         """Serve one request with one response."""
@@ -156,10 +158,20 @@ class _Call:
         return message
 
     async def send_all(self, responses: Any) -> None:
-        """Send what an async generator yields, and close it, however the call ends."""
+        """Send what an async generator yields, and close it, however the call ends.
+
+        A response that its caller does not take in time raises in the generator, where it was yielded.
+        """
+        drain = self._rpc.environment.drain
         async with aclosing(responses):
             async for response in responses:
-                await self._context.write(self.sent(response))
+                message = self.sent(response)
+                try:
+                    async with drain.write_timeout(self._rpc.write_timeout_s):
+                        await self._context.write(message)
+                except TimeoutError:
+                    await responses.athrow(_not_taken(drain))
+                    raise AssertionError("nothing more can be sent") from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -207,6 +219,14 @@ class _Call:
             fields |= {"reason": reason, "problem": str(error)}
         trace = error if reason == INTERNAL else None
         _log.log(level, "call ended" if error is None else "call failed", extra=fields, exc_info=trace)
+
+
+def _not_taken(drain: Drain) -> EventException:
+    if drain.begun:
+        return draining_error("the service")
+    return EventStreamException(
+        "the caller has taken nothing for too long: resume where it was, and take what comes", reason="SLOW_CONSUMER"
+    )
 
 
 def sole_cause(error: BaseException) -> BaseException:

@@ -6,11 +6,15 @@ Does not end response streams: a service does that in its before_stop hook.
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NoReturn, TypeVar
 
 from shared.errors import EventException
 
 T = TypeVar("T")
+
+# During a drain, how long a response may wait for its caller to take it.
+WRITE_S_MAX = 1.0
 
 
 def draining_error(service: str) -> EventException:
@@ -32,6 +36,8 @@ class Drain:
         self._released.set()
         # One for each call that waits for a request right now.
         self._reads: set[asyncio.Timeout] = set()
+        # One for each response that waits for its caller to take it.
+        self._writes: set[asyncio.Timeout] = set()
 
     @property
     def begun(self) -> bool:
@@ -43,6 +49,8 @@ class Drain:
         self._begun.set()
         for read in self._reads:
             read.reschedule(0)
+        for write in self._writes:
+            write.reschedule(asyncio.get_running_loop().time() + WRITE_S_MAX)
 
     async def refuse(self, service: str) -> NoReturn:
         """Refuse a call that came after the drain began: at once, or on release while calls are held.
@@ -74,6 +82,18 @@ class Drain:
     async def wait_begun(self) -> None:
         """Return when the service is shutting down."""
         await self._begun.wait()
+
+    @asynccontextmanager
+    async def write_timeout(self, seconds: float | None) -> AsyncIterator[None]:
+        """Raise TimeoutError after so many seconds inside, or WRITE_S_MAX after the drain began."""
+        seconds = min(seconds or WRITE_S_MAX, WRITE_S_MAX) if self.begun else seconds
+        timeout = asyncio.timeout(seconds)
+        self._writes.add(timeout)
+        try:
+            async with timeout:
+                yield
+        finally:
+            self._writes.discard(timeout)
 
     async def until_begun(self, requests: AsyncIterable[T]) -> AsyncIterator[T]:
         """Yield the requests of a stream until it ends or the drain begins. What was read is yielded.

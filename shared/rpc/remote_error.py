@@ -74,6 +74,14 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "FILTER_REGEX_TOO_LARGE": EventFilterException,
         "FILTER_PATH_TOO_LONG": EventFilterException,
         "FILTER_LITERAL_OUT_OF_RANGE": EventFilterException,
+        "REPLAY_NOT_FOUND": EventStreamException,
+        "SESSION_TOO_LARGE": EventStreamException,
+        "CHECKPOINT_DAMAGED": EventStreamException,
+        "TOO_MANY_CHECKPOINTS": EventStreamException,
+        "SLOW_CONSUMER": EventStreamException,
+        "TOO_MANY_SUBSCRIPTIONS": EventStreamException,
+        "SUBSCRIPTION_MOVED": EventStreamException,
+        "CONSUMER_REPLACED": EventStreamException,
     }
 )
 

@@ -58,6 +58,9 @@ class ServerLimits:
     streams_per_connection_max: int = 1000
     # Calls at the same time in all; more fail with RESOURCE_EXHAUSTED, without a reason.
     calls_max: int = 4096
+    # A peer that vanished without a word, whose streams would stay for hours, is found within both together.
+    keepalive_s: float = 30.0
+    keepalive_answer_s: float = 10.0
 
     def options(self) -> tuple[tuple[str, int], ...]:
         """Return the options of the gRPC server."""
@@ -66,9 +69,8 @@ class ServerLimits:
             ("grpc.max_receive_message_length", self.receive_bytes_max),
             ("grpc.max_send_message_length", self.send_bytes_max),
             ("grpc.max_concurrent_streams", self.streams_per_connection_max),
-            # Finds peers that vanished without a word, whose streams would stay for hours.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", round(self.keepalive_s * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.keepalive_answer_s * 1000)),
             # Clients may ask as often as `shared.rpc.channel` does, also between calls.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -102,10 +104,14 @@ class Server:
         self._stack = AsyncExitStack()
         self._grpc: grpc.aio.Server | None = None
 
-    def add_service(self, descriptor: ServiceDescriptor, servicer: object) -> None:
-        """Serve a service; see `shared.rpc.service` for what its servicer looks like."""
+    def add_service(
+        self, descriptor: ServiceDescriptor, servicer: object, *, write_timeout_s: float | None = None
+    ) -> None:
+        """Serve a service; see `shared.rpc.service` for what its servicer looks like, and for write_timeout_s."""
         assert self._grpc is None, "services are added before the server is entered"
-        self._services[descriptor.full_name] = service_handler(descriptor, servicer, self._environment)
+        self._services[descriptor.full_name] = service_handler(
+            descriptor, servicer, self._environment, write_timeout_s=write_timeout_s
+        )
 
     def set_serving(self, service: str, *, serving: bool) -> None:
         """Say whether a service, by full name, is ready to be called; "" means all that were added."""

@@ -12,6 +12,7 @@ Invariant: an RPC without a method answers UNIMPLEMENTED, NOT_IMPLEMENTED; no ge
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
@@ -55,17 +56,20 @@ def service_handler(
     *,
     name: str | None = None,
     drains: bool = True,
+    write_timeout_s: float | None = None,
 ) -> grpc.GenericRpcHandler:
     """Return the handler of a service, for grpc.aio.Server.add_generic_rpc_handlers.
 
     name: under which to serve it, where that is not the descriptor's full name. drains: whether its calls are
-    refused with SERVER_DRAINING once environment.drain has begun.
+    refused with SERVER_DRAINING once environment.drain has begun. write_timeout_s: how long a response of a stream
+    may wait for its caller to take it, before SLOW_CONSUMER is raised in the generator that yielded it.
     """
     service = name or descriptor.full_name
     handlers = {}
     for method in descriptor.methods:
         behaviour = getattr(servicer, snake_case(method.name), None)
         rpc = _rpc(service, method, behaviour, environment, drains=drains)
+        rpc = replace(rpc, write_timeout_s=write_timeout_s)
         kind, handler = _HANDLERS[method.client_streaming, method.server_streaming]
         handlers[method.name] = handler(getattr(rpc, kind))
     return grpc.method_handlers_generic_handler(service, handlers)

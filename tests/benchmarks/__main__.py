@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.benchmarks import case_fanout, case_replay
 from tests.benchmarks.bench import Bench, Case
 from tests.benchmarks.case_query import QUERY
 from tests.benchmarks.case_storage import IDLE, RECOVERY, SEALED
@@ -18,7 +19,21 @@ from tests.benchmarks.case_sustained import SUSTAINED
 from tests.benchmarks.case_throughput import SIDE_BY_SIDE, UNARY
 from tests.benchmarks.report import Failed, Outcome, Report, RowSpec
 
-CASES: tuple[Case, ...] = (IDLE, SIDE_BY_SIDE, UNARY, SUSTAINED, SEALED, RECOVERY, QUERY)
+CASES: tuple[Case, ...] = (
+    IDLE,
+    SIDE_BY_SIDE,
+    UNARY,
+    SUSTAINED,
+    SEALED,
+    RECOVERY,
+    QUERY,
+    case_fanout.ONE,
+    case_fanout.HUNDRED,
+    case_fanout.DISTINCT,
+    case_fanout.PEAK,
+    case_replay.UNPACED,
+    case_replay.TIMING,
+)
 _PROJECT = Path(__file__).parents[2]
 
 

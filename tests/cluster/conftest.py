@@ -34,5 +34,5 @@ def _clusters(directory):
     yield make
     for cluster in made:
         cluster.close()
-        for name, service in (("ingest", cluster.ingest), ("query", cluster.query)):
-            print(f"--- {name}", *service.lines[-30:], sep="\n")
+        for service in cluster.services:
+            print(f"--- {service.module}", *service.lines[-30:], sep="\n")

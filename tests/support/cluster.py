@@ -1,4 +1,4 @@
-"""Ingest and query as real processes on one directory, and what tests ask of them over gRPC.
+"""Ingest, query and, where asked for, stream as real processes on one directory, and what tests ask of them.
 
     with Cluster(tmp_path, storage={"rotation": {"max_events": 1000}}) as cluster:
         answer = cluster.appends.LogBatch(request, timeout=10)
@@ -8,6 +8,7 @@ Invariants: a stub belongs to the process that runs now, so after a restart it i
 without a deadline. Belongs to one thread, apart from the stubs.
 """
 
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from eventlog.v1 import event_pb2, ingest_service_pb2, log_admin_service_pb2, qu
 from eventlog.v1.ingest_service_pb2_grpc import IngestServiceStub
 from eventlog.v1.log_admin_service_pb2_grpc import LogAdminServiceStub
 from eventlog.v1.query_service_pb2_grpc import QueryServiceStub
+from eventlog.v1.stream_service_pb2_grpc import StreamServiceStub
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.rpc.channel import connect_sync
@@ -36,7 +38,7 @@ _POLL_S = 0.02
 
 
 class Cluster:
-    """An ingest and a query service on one directory, started and ended together."""
+    """An ingest and a query service on one directory, and perhaps a stream service, started and ended together."""
 
     def __init__(
         self,
@@ -45,49 +47,64 @@ class Cluster:
         log: Path | None = None,
         storage: Mapping[str, Any] | None = None,
         ingest: Mapping[str, Any] | None = None,
+        with_stream: bool = False,
+        streaming: Mapping[str, Any] | None = None,
+        replay: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         ingest_module: str = "ingest_service",
     ) -> None:
         """Prepare them; __enter__ starts them.
 
         directory: where the services keep what is not the log. log: the log's directory, by default below it.
-        storage, ingest: sections of the configuration. No disk space is kept in reserve unless storage says so.
-        ingest_module: what to start as the ingest service.
+        storage, ingest, streaming, replay: sections of the configuration. No disk space is kept in reserve unless
+        storage says so. with_stream: start a stream service too; then all addresses are fixed, so that the services
+        find each other again after a restart. ingest_module: what to start as the ingest service.
         """
         self.log = log or directory / "events"
         settings = {"storage": {"base_path": str(self.log), "min_free_bytes": 0} | dict(storage or {})}
-        self.ingest = ServiceProcess(
-            ingest_module,
-            directory / "ingest",
-            settings=settings | {"ingest": dict(ingest or {})},
-            environ=environ,
-        )
+        settings["ingest"] = {"publish_to": ""} | dict(ingest or {})
+        self.stream: ServiceProcess | None = None
+        if with_stream:
+            query_address, stream_address = free_address(), free_address()
+            settings["query"] = {"listen": query_address}
+            settings["ingest"] = {"publish_to": stream_address} | dict(ingest or {})
+            settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
+            settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})
+            self.stream = ServiceProcess("stream_service", directory / "stream", settings=settings, environ=environ)
+        self.ingest = ServiceProcess(ingest_module, directory / "ingest", settings=settings, environ=environ)
         self.query = ServiceProcess("query_service", directory / "query", settings=settings, environ=environ)
         self._channels: dict[str, grpc.Channel] = {}
 
     def __enter__(self) -> Self:
-        # Each takes a second to start, so both at once.
-        starting = threading.Thread(target=self.query.start)
-        starting.start()
+        # Each takes a second to start, so all at once.
+        starting = [threading.Thread(target=service.start) for service in self.services if service is not self.ingest]
+        for thread in starting:
+            thread.start()
         try:
             self.ingest.start()
         finally:
-            starting.join()
-            if not (self.ingest.running and self.query.running):
+            for thread in starting:
+                thread.join()
+            if not all(service.running for service in self.services):
                 self.close()
-        assert self.query.running, "query does not start; its output is above"
+        assert self.query.running, "a service does not start; its output is above"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End both services. May be called again."""
+        """End all services. May be called again."""
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
-        self.query.close()
-        self.ingest.close()
+        for service in self.services:
+            service.close()
+
+    @property
+    def services(self) -> list[ServiceProcess]:
+        """Its processes."""
+        return [service for service in (self.stream, self.query, self.ingest) if service is not None]
 
     @property
     def appends(self) -> IngestServiceStub:
@@ -103,6 +120,12 @@ class Cluster:
     def reads(self) -> QueryServiceStub:
         """QueryService of the process that runs now."""
         return QueryServiceStub(self.channel(self.query))
+
+    @property
+    def streams(self) -> StreamServiceStub:
+        """StreamService of the process that runs now."""
+        assert self.stream is not None, "this cluster has no stream service"
+        return StreamServiceStub(self.channel(self.stream))
 
     def channel(self, service: ServiceProcess) -> grpc.Channel:
         """Return the channel to a service. It is closed with the cluster."""
@@ -144,6 +167,13 @@ class Cluster:
     def wait_until_sealed(self, *, timeout_s: float = 60.0) -> None:
         """Wait until no rotated segment waits to be sealed."""
         wait_until(lambda: self.status().unsealed_segments == 0, "every rotated segment is sealed", timeout_s)
+
+
+def free_address() -> str:
+    """An address on loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @dataclass

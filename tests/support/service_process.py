@@ -62,7 +62,7 @@ class ServiceProcess:
         system: 127.0.0.1:0. environ: variables added to the environment, for example EVENTLOG__ ones; those
         of the test's own environment are not passed on.
         """
-        self._module = module
+        self.module = module
         self._directory = directory
         self._settings = _with_free_ports(module, settings or {})
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("EVENTLOG__")}
@@ -100,14 +100,14 @@ class ServiceProcess:
 
     def launch(self) -> None:
         """Start the process and do not wait: for a test that kills it before it serves."""
-        assert not self.running, f"{self._module} runs already"
+        assert not self.running, f"{self.module} runs already"
         self.close()
         self._directory.mkdir(parents=True, exist_ok=True)
-        config = self._directory / f"{self._module}.yaml"
+        config = self._directory / f"{self.module}.yaml"
         config.write_text(yaml.safe_dump({"events": self._settings}))
         self._lines.clear()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module, "--config", str(config)],
+            [sys.executable, "-m", self.module, "--config", str(config)],
             cwd=self._directory,
             env=self._environ,
             stdin=subprocess.DEVNULL,
@@ -196,7 +196,7 @@ class ServiceProcess:
         # The reader sees the end only when every child that inherited the pipe has ended.
         if not self._join(2.0):
             os.killpg(process.pid, signal.SIGKILL)
-            assert self._join(10.0), f"a child of {self._module} cannot be ended"
+            assert self._join(10.0), f"a child of {self.module} cannot be ended"
         assert process.stdout is not None
         process.stdout.close()
 
@@ -250,7 +250,7 @@ class ServiceProcess:
 
     def _report(self, problem: str) -> str:
         last = "\n".join(f"  {line}" for line in self.lines[-30:])
-        return f"{self._module}: {problem}. It wrote last:\n{last or '  nothing'}"
+        return f"{self.module}: {problem}. It wrote last:\n{last or '  nothing'}"
 
 
 def _with_free_ports(module: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""One replay as its consumer sees it: events in the order of positions, each once, whatever happens to the connection.
+
+Invariants: `passed` is the last position of which the consumer has been given everything; a replay that breaks off is
+taken up behind it, up to the same end, at the speed in force. Before the service has said that the replay began, an
+error is the caller's; after that only one that a repetition would not mend, or that lasts.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from eventlog.v1 import event_pb2, stream_service_pb2
+
+from shared.client.replay_options import ReplayOptions
+from shared.clock import Clock
+from shared.errors import EventStreamException
+from shared.rpc.remote_error import RemoteError, from_rpc_error
+
+ReplayRequest = stream_service_pb2.ReplayRequest | stream_service_pb2.ReplaySessionRequest
+
+_SERVICE = "/eventlog.v1.StreamService"
+# Ends of calls that say nothing of the replay.
+_RETRYABLE_CODES = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+)
+
+
+class ReplayStream:
+    """A replay that is taken up again where it broke off. Belongs to one event loop."""
+
+    def __init__(self, channel: grpc.aio.Channel, request: ReplayRequest, options: ReplayOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._request = request
+        is_session = isinstance(request, stream_service_pb2.ReplaySessionRequest)
+        self._call = channel.unary_stream(
+            f"{_SERVICE}/ReplaySession" if is_session else f"{_SERVICE}/Replay",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=stream_service_pb2.ReplayResponse.FromString,
+        )
+        self._control = channel.unary_unary(
+            f"{_SERVICE}/ControlReplay",
+            request_serializer=stream_service_pb2.ControlReplayRequest.SerializeToString,
+            response_deserializer=stream_service_pb2.ControlReplayResponse.FromString,
+        )
+        self._replay_id = ""
+        self._runs = False
+        self._begun = False
+        self._complete = False
+        self._failures = 0
+        self._failing_since_s = 0.0
+        self.paused = False
+        self.passed = 0
+
+    @property
+    def speed(self) -> float:
+        """The speed in force."""
+        return self._request.speed
+
+    async def change(self, *, speed: float | None = None, paused: bool | None = None) -> None:
+        """Change the speed, pause or go on; at once, or as soon as a replay that broke off is taken up.
+
+        Raises RemoteError, EventStreamException where it does not run.
+        """
+        if not self._runs:
+            raise EventStreamException("the replay does not run: iterate over it, and change it meanwhile")
+        if self._replay_id:
+            request = stream_service_pb2.ControlReplayRequest(replay_id=self._replay_id, speed=speed, paused=paused)
+            try:
+                await self._control(request, timeout=self._options.call_timeout_s)
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure)
+                if error.reason != "REPLAY_NOT_FOUND" and not _is_passing(error):
+                    raise error from failure
+        self._request.speed = self._request.speed if speed is None else speed
+        self.paused = self.paused if paused is None else paused
+
+    async def events(self) -> AsyncGenerator[event_pb2.Event, None]:
+        """The events. Raises RemoteError."""
+        self._runs = True
+        try:
+            while not self._complete:
+                try:
+                    async with aclosing(self._attempt()) as events:
+                        async for event in events:
+                            yield event
+                except RemoteError as error:
+                    self._replay_id = ""
+                    await self._failed(error)
+        finally:
+            self._runs = False
+
+    async def _attempt(self) -> AsyncGenerator[event_pb2.Event, None]:
+        """The events until the replay is complete. Raises RemoteError where it breaks off before."""
+        call = self._call(self._request)
+        try:
+            async for message in self._messages(call):
+                kind = message.WhichOneof("message")
+                if kind == "started":
+                    await self._started(message.started)
+                elif kind == "events":
+                    for event in message.events.events:
+                        yield event
+                        # The consumer asks for the next one: it is done with this.
+                        self._pass(event.position)
+                    self._pass(message.events.resume_position - 1)
+                elif kind == "heartbeat":
+                    self._pass(message.heartbeat.resume_position - 1)
+                elif kind == "closing" and message.closing.reason == "COMPLETED":
+                    self._pass(message.closing.resume_position - 1)
+                    self._complete = True
+                    return
+        finally:
+            call.cancel()
+
+    async def _messages(self, call: Any) -> AsyncIterator[stream_service_pb2.ReplayResponse]:
+        while True:
+            try:
+                async with asyncio.timeout(self._options.silence_s_max):
+                    message = await call.read()
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+            except TimeoutError:
+                raise _broken_off(f"was silent for {self._options.silence_s_max:g} s") from None
+            if message is grpc.aio.EOF:
+                await self._raise_status(call)
+            self._failures = 0
+            yield message
+
+    async def _raise_status(self, call: Any) -> None:
+        """Raise what a call ended with before its replay was complete."""
+        if await call.code() is grpc.StatusCode.OK:
+            raise _broken_off("ended without saying why")
+        raise from_rpc_error(
+            grpc.aio.AioRpcError(
+                await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+            )
+        )
+
+    async def _started(self, started: stream_service_pb2.ReplayStarted) -> None:
+        self._replay_id = started.replay_id
+        if not self._begun:
+            self._begun = True
+            self._request.until_position = started.until_position
+            self._pass(started.start_position - 1)
+        elif self.paused:
+            await self.change(paused=True)
+
+    def _pass(self, position: int) -> None:
+        if position <= self.passed:
+            return
+        self.passed = position
+        if isinstance(self._request, stream_service_pb2.ReplayRequest):
+            self._request.start.Clear()
+            self._request.start.position = position + 1
+        else:
+            self._request.from_position = position + 1
+
+    async def _failed(self, error: RemoteError) -> None:
+        """Wait until the next attempt; raise the error where none is to be made."""
+        if not (self._begun and _is_passing(error)):
+            raise error
+        now_s = self._clock.monotonic_s()
+        if self._failures == 0:
+            self._failing_since_s = now_s
+        self._failures += 1
+        if now_s - self._failing_since_s >= self._options.give_up_after_s:
+            raise error
+        delay_s = self._options.back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0)
+        await asyncio.sleep(delay_s)
+
+
+def _is_passing(error: RemoteError) -> bool:
+    return error.retryable or error.code in _RETRYABLE_CODES
+
+
+def _broken_off(how: str) -> RemoteError:
+    message = f"the replay {how}; the connection or the stream service is gone"
+    error = RemoteError(message, reason="DEPENDENCY_UNAVAILABLE")
+    error.code = grpc.StatusCode.UNAVAILABLE
+    return error

@@ -1,0 +1,219 @@
+"""StreamSubscriber: one subscription as its program sees it, whatever happens to the connection.
+
+Invariants: an ephemeral subscription gives every event once, in the order of positions, but for those that the
+service says it dropped; a durable one gives each at least once. A stream that breaks off, or is silent for two
+heartbeats, is taken up where it was; an error that a repetition would not mend, or that lasts, is the program's.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from eventlog.v1 import stream_service_pb2
+
+from shared.client.acknowledger import Acknowledger
+from shared.client.event_messages import event_of
+from shared.client.stream_options import StreamOptions
+from shared.client.stream_statistics import StreamStatistics
+from shared.clock import Clock
+from shared.errors import EventStreamException
+from shared.events import RecordedEvent
+from shared.rpc.remote_error import RemoteError, from_rpc_error
+
+_SERVICE = "/eventlog.v1.StreamService"
+# Ends of calls that say nothing of the subscription.
+_PASSING_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+# Until the service has said how often it speaks.
+_SILENCE_S_MAX = 30.0
+
+
+class StreamSubscriber:
+    """A subscription. Belongs to one event loop; one task at a time may take its events."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        request: stream_service_pb2.SubscribeRequest,
+        options: StreamOptions,
+        clock: Clock,
+        *,
+        auto_acknowledge: bool,
+    ) -> None:
+        self.statistics = StreamStatistics()
+        self._request = request
+        self._options = options
+        self._clock = clock
+        self._auto_acknowledge = auto_acknowledge and bool(request.subscription)
+        self._subscribe = channel.unary_stream(
+            f"{_SERVICE}/Subscribe",
+            request_serializer=stream_service_pb2.SubscribeRequest.SerializeToString,
+            response_deserializer=stream_service_pb2.SubscribeResponse.FromString,
+        )
+        self._acknowledge = channel.unary_unary(
+            f"{_SERVICE}/Acknowledge",
+            request_serializer=stream_service_pb2.AcknowledgeRequest.SerializeToString,
+            response_deserializer=stream_service_pb2.AcknowledgeResponse.FromString,
+        )
+        self._acknowledger = Acknowledger(self._send_positions, options)
+        self._call: Any = None
+        self._silence_s = _SILENCE_S_MAX
+        self._failures = 0
+        self._failing_since_s = 0.0
+        self._taken = False
+
+    @property
+    def durable(self) -> bool:
+        """Whether the service keeps where it is."""
+        return bool(self._request.subscription)
+
+    @property
+    def consumer(self) -> str:
+        """Name of this consumer."""
+        return self._request.consumer
+
+    async def connect(self) -> None:
+        """Return when the subscription stands: what is logged from here on is delivered. Raises RemoteError."""
+        while self._call is None:
+            call = self._subscribe(self._request)
+            try:
+                message = await self._read(call)
+                self._confirmed(message.confirmed)
+                self._call = call
+            except RemoteError as error:
+                await self._failed(error)
+            finally:
+                if self._call is None:
+                    call.cancel()
+
+    async def events(self) -> AsyncGenerator[RecordedEvent, None]:
+        """The events, until it is closed. Raises EventException."""
+        if self._taken:
+            raise EventStreamException("the subscription is iterated over already: subscribe under another name")
+        self._taken = True
+        try:
+            while True:
+                await self.connect()
+                try:
+                    async with aclosing(self._events_of_call()) as events:
+                        async for event in events:
+                            yield event
+                            # The program asks for the next one: it is done with this.
+                            if self._auto_acknowledge:
+                                self._acknowledger.done(event.position)
+                except RemoteError as error:
+                    self._hang_up()
+                    self.statistics.live = False
+                    self.statistics.resumptions += 1
+                    await self._failed(error)
+        finally:
+            self._taken = False
+
+    async def acknowledge(self, *events: RecordedEvent) -> None:
+        """Say that the program is done with events; returns when that is stored. Raises RemoteError."""
+        await self._send_positions([event.position for event in events])
+
+    async def fail(self, event: RecordedEvent, why: str = "") -> None:
+        """Say that the program failed at an event: it comes again, or is parked. Raises RemoteError."""
+        request = stream_service_pb2.AcknowledgeRequest(
+            subscription=self._request.subscription, failed_positions=[event.position], failure=why[:200]
+        )
+        await self._send(request)
+
+    async def close(self) -> None:
+        """Hang up, when what was acknowledged is stored. Raises RemoteError where it cannot be."""
+        try:
+            await self._acknowledger.close()
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    async def _events_of_call(self) -> AsyncGenerator[RecordedEvent, None]:
+        """The events until the stream breaks off. Raises RemoteError, always."""
+        while True:
+            message = await self._read(self._call)
+            kind = message.WhichOneof("message")
+            if kind == "events":
+                self.statistics.redelivered_events += len(message.events.redeliveries)
+                self._resume_at(message.events.resume_position)
+                for event in message.events.events:
+                    if not self._acknowledger.is_done(event.position):
+                        self.statistics.received_events += 1
+                        yield event_of(event)
+            else:
+                self._note(message)
+
+    def _note(self, message: stream_service_pb2.SubscribeResponse) -> None:
+        statistics = self.statistics
+        if message.HasField("heartbeat"):
+            beat = message.heartbeat
+            self._resume_at(beat.resume_position)
+            statistics.head_position, statistics.lag_events = beat.head_position, beat.lag_events
+            statistics.under_pressure = beat.under_pressure
+        elif message.HasField("dropped"):
+            statistics.dropped_events += message.dropped.count
+            self._resume_at(message.dropped.last_position + 1)
+        elif message.HasField("closing"):
+            self._resume_at(message.closing.resume_position)
+        else:
+            statistics.live = message.HasField("caught_up")
+
+    def _confirmed(self, confirmed: stream_service_pb2.SubscriptionConfirmed) -> None:
+        self._failures = 0
+        self._request.consumer = confirmed.consumer
+        self._silence_s = 2 * confirmed.heartbeat_interval.ToNanoseconds() / 1e9 or _SILENCE_S_MAX
+        self._resume_at(confirmed.start_position)
+
+    def _resume_at(self, position: int) -> None:
+        """Go on there after a break. The service knows where a durable subscription goes on."""
+        if not self.durable:
+            self._request.start.Clear()
+            self._request.start.position = position
+
+    async def _read(self, call: Any) -> stream_service_pb2.SubscribeResponse:
+        try:
+            async with asyncio.timeout(self._silence_s):
+                message = await call.read()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except TimeoutError:
+            raise _broken_off(f"was silent for {self._silence_s:g} s") from None
+        if not isinstance(message, stream_service_pb2.SubscribeResponse):
+            raise _broken_off("ended without saying why")
+        return message
+
+    async def _failed(self, error: RemoteError) -> None:
+        """Wait until the next attempt; raise the error where none is to be made."""
+        if not (error.retryable or error.code in _PASSING_CODES):
+            raise error
+        now_s = self._clock.monotonic_s()
+        if self._failures == 0:
+            self._failing_since_s = now_s
+        self._failures += 1
+        if now_s - self._failing_since_s >= self._options.give_up_after_s:
+            raise error
+        await asyncio.sleep(self._options.back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0))
+
+    async def _send_positions(self, positions: list[int]) -> None:
+        await self._send(
+            stream_service_pb2.AcknowledgeRequest(subscription=self._request.subscription, positions=positions)
+        )
+
+    async def _send(self, request: stream_service_pb2.AcknowledgeRequest) -> None:
+        if not self.durable:
+            raise EventStreamException("only a durable subscription is acknowledged: subscribe with durable=True")
+        try:
+            await self._acknowledge(request, timeout=self._options.call_timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+
+def _broken_off(how: str) -> RemoteError:
+    error = RemoteError(f"the stream {how}; the connection or the service is gone", reason="DEPENDENCY_UNAVAILABLE")
+    error.code = grpc.StatusCode.UNAVAILABLE
+    return error

@@ -1,0 +1,332 @@
+"""A durable subscription at work: reads for all its consumers, and hands each its share.
+
+Invariants: what is acknowledged is stored before that is confirmed; while nobody is connected nothing is read and only
+positions are kept; a consumer that is blocked holds up others no earlier than when the ledger's window is full.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from shared.clock import Clock
+from shared.columns.encoded_events import EncodedEvents
+from shared.errors import EventException, EventValidationException, FieldViolation
+from stream_service.catch_up import CatchUp, Missing, ReadRange, Taken
+from stream_service.checkpoints import ParkedRecord, Record
+from stream_service.ledger import Failure, Ledger, Parked
+from stream_service.matcher import Matcher
+from stream_service.parcel import Parcel
+from stream_service.ring import Ring
+from stream_service.slots import CONSUMERS_MAX, slots_of
+from stream_service.subscriber import Beat
+from stream_service.subscription import CaughtUp, Closing, Dropped
+
+# Notices that wait for a consumer that does not take them.
+NOTICES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivered:
+    """An event that was sent before, and how often it has failed."""
+
+    position: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Events on their way to a consumer, in parcels; those among them that were sent before."""
+
+    parcels: list[Parcel]
+    redelivered: list[Redelivered]
+
+    @property
+    def count(self) -> int:
+        """Number of events."""
+        return sum(len(parcel.events) for parcel in self.parcels)
+
+
+ShareDelivery: TypeAlias = Share | CaughtUp | Dropped | Closing | Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a group reads: the consumers of one group all ask for the same."""
+
+    matcher: Matcher
+    read: ReadRange
+    # A number of the protos' PayloadForm, and whether it is that of structures.
+    payload_form: int
+    payload_as_struct: bool
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Equal where the same is read."""
+        return self.matcher.key, self.payload_form
+
+
+@dataclass(eq=False)
+class GroupConsumer:
+    """One connected consumer of a group."""
+
+    name: str
+    group: "Group"
+    heartbeat_s: float
+    clock: Clock
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    notices: list[CaughtUp | Dropped] = field(default_factory=list)
+    ended: EventException | None = None
+    # Whether its end is nobody's fault but ours.
+    dismissed: bool = False
+
+    def end(self, error: EventException) -> None:
+        """End its stream with this error; what it holds is not counted as failed."""
+        if self.ended is None:
+            self.ended, self.dismissed = error, True
+            self.changed.set()
+
+    async def messages(self) -> AsyncGenerator[ShareDelivery, None]:
+        """Everything it is told, in order, until Closing."""
+        while True:
+            self.changed.clear()
+            if self.ended is not None:
+                yield Closing(self.ended, self.group.ledger.checkpoint + 1)
+                return
+            if self.notices:
+                yield self.notices.pop(0)
+            elif (share := self.group.share_of(self)) is not None:
+                yield share
+            elif not await self._changes():
+                yield self.group.beat(self)
+
+    async def _changes(self) -> bool:
+        """Wait until there may be something to send; False where there is nothing for a heartbeat interval."""
+        try:
+            async with asyncio.timeout(self.heartbeat_s):
+                return await self.changed.wait()
+        except TimeoutError:
+            return False
+
+
+class Group:
+    """One durable subscription, by name. Belongs to one event loop."""
+
+    def __init__(self, record: Record, ring: Ring, clock: Clock, *, deliveries_max: int) -> None:
+        self.name = record.name
+        self.created_ns = record.created_ns
+        self.ledger = ledger_of(record, deliveries_max=deliveries_max)
+        self.consumers: dict[str, GroupConsumer] = {}
+        # Called with the number of events parked.
+        self.on_parked: Callable[[int], None] = lambda _count: None
+        self._ring = ring
+        self._clock = clock
+        # Whether somebody reads for it: see read_on.
+        self.reads = False
+        # Set when there may be something to read, or room for it.
+        self.changed = asyncio.Event()
+        self._reading: Reading | None = None
+        self._caught_up = False
+        # When the last event that was read was recorded.
+        self._read_ns = 0
+
+    @property
+    def state(self) -> str:
+        """How it is, in a word."""
+        if not self.consumers:
+            return "disconnected"
+        return "live" if self._caught_up else "catching_up"
+
+    @property
+    def payload_form(self) -> int:
+        """The form of payloads that its consumers have asked for."""
+        return self._reading.payload_form if self._reading is not None else 0
+
+    def record(self) -> Record:
+        """What is to be stored of it now."""
+        ledger = self.ledger
+        return Record(
+            name=self.name,
+            created_ns=self.created_ns,
+            checkpoint=ledger.checkpoint,
+            done=ledger.done_beyond().tolist(),
+            failures=dict(ledger.failures),
+            parked=[
+                ParkedRecord(position, parked.failures, parked.failure, parked.parked_ns)
+                for position, parked in sorted(ledger.parked.items())
+            ],
+        )
+
+    def check_joinable(self, reading: Reading) -> None:
+        """Raise EventValidationException where a consumer cannot join those who are here."""
+        if len(self.consumers) >= CONSUMERS_MAX:
+            raise _invalid("subscription", f"has {CONSUMERS_MAX} consumers, as many as can share it")
+        if self._reading is not None and self.consumers and reading.key != self._reading.key:
+            raise _invalid("filters", "and payload_form must be those of the consumers that are connected already")
+
+    def join(self, consumer: GroupConsumer, reading: Reading, *, credit: int) -> None:
+        """Let a consumer take its share."""
+        if self._reading is None or self._reading.key != reading.key:
+            self._reading = reading
+        self.ledger.join(consumer.name, credit=credit)
+        if self._caught_up and self.consumers:
+            consumer.notices.append(CaughtUp(self.ledger.cursor - 1))
+        self.consumers[consumer.name] = consumer
+        self._wake()
+
+    def dismiss(self, consumer: GroupConsumer, error: EventException) -> None:
+        """End a consumer's stream with this error, and give what it has to the others now."""
+        consumer.end(error)
+        self.leave(consumer)
+
+    def leave(self, consumer: GroupConsumer) -> None:
+        """Give what a consumer has to the others. Once it was dismissed, this does nothing."""
+        if self.consumers.get(consumer.name) is not consumer:
+            return
+        del self.consumers[consumer.name]
+        parked = self.ledger.leave(consumer.name, blamed=not consumer.dismissed, now_ns=self._clock.now_ns())
+        self.on_parked(len(parked))
+        if not self.consumers:
+            self._caught_up = False
+        self._wake()
+
+    def acknowledge(
+        self, positions: list[int], *, up_to: int, consumer: str, failed: list[int], text: str
+    ) -> list[int]:
+        """Be done with events, and count failures; returns the positions that are parked by that.
+
+        Raises EventStreamException (POSITION_NOT_DELIVERED), and then changes nothing.
+        """
+        self.ledger.check_delivered([*positions, *failed], up_to=up_to)
+        parked = self.ledger.fail(Failure(failed, text, self._clock.now_ns())) if failed else []
+        self.ledger.acknowledge(positions, up_to=up_to, consumer=consumer)
+        self.on_parked(len(parked))
+        self._wake()
+        return parked
+
+    def retry(self, events: EncodedEvents) -> int:
+        """Try parked events again, with the consumers that are connected; returns how many."""
+        if not self.consumers:
+            return 0
+        self.ledger.retry(events, slots_of(events.positions, events.correlation_column()))
+        self._wake()
+        return len(events)
+
+    def dismiss_all(self, error: Callable[[], EventException]) -> None:
+        """Dismiss all consumers, each with an error of its own."""
+        for consumer in list(self.consumers.values()):
+            self.dismiss(consumer, error())
+
+    def share_of(self, consumer: GroupConsumer) -> Share | None:
+        """What a consumer is to be sent next; None where there is nothing for now."""
+        parcels = self.ledger.take(consumer.name)
+        if not parcels:
+            return None
+        redelivered = [
+            Redelivered(position, self._failures(position))
+            for parcel in parcels
+            if parcel.again
+            for position in parcel.positions.tolist()
+        ]
+        return Share(parcels, redelivered)
+
+    def lag_ns(self) -> int:
+        """Age of the oldest event behind the checkpoint; 0 where there is none, or it is not known."""
+        checkpoint = self.ledger.checkpoint
+        if checkpoint + 1 >= self._ring.end:
+            return 0
+        block = next(self._ring.blocks_from(checkpoint + 1), None) if self._ring.holds(checkpoint + 1) else None
+        recorded_ns = block.recorded_ns if block is not None else self._read_ns
+        return max(self._clock.now_ns() - recorded_ns, 0) if recorded_ns else 0
+
+    def beat(self, consumer: GroupConsumer) -> Beat:
+        """Where the subscription is now."""
+        checkpoint, head = self.ledger.checkpoint, self._ring.end - 1
+        held = self.ledger.consumers.get(consumer.name)
+        pressed = held is not None and held.unacknowledged >= held.credit
+        return Beat(head, checkpoint + 1, max(head - checkpoint, 0), self.lag_ns(), pressed)
+
+    async def read_on(self) -> None:
+        """Read for the consumers until all have left. Raises EventException where what they ask for cannot be read."""
+        while self.consumers:
+            reading = self._reading
+            assert reading is not None
+            async with CatchUp(reading.read, self.changed) as catch_up:
+                while self.consumers and self._reading is reading:
+                    self.changed.clear()
+                    if self.ledger.has_room and await self._read(reading, catch_up):
+                        await asyncio.sleep(0)
+                    else:
+                        await self.changed.wait()
+
+    async def _read(self, reading: Reading, catch_up: CatchUp) -> bool:
+        """Read on; False where there is nothing to read for now."""
+        cursor = self.ledger.cursor
+        found: Taken | Missing | None
+        if self._ring.holds(cursor):
+            await catch_up.stop()
+            found = self._from_ring(reading, cursor)
+        elif cursor < self._ring.end:
+            found = await catch_up.take(cursor, self._ring.end)
+        else:
+            found = None
+        if not self.consumers or self.ledger.cursor != cursor:
+            # Everyone has left meanwhile, or it was moved.
+            await catch_up.stop()
+            return True
+        if isinstance(found, Missing):
+            self._tell(Dropped(cursor, found.until - 1, 0, found.reason))
+            found = Taken(None, found.until)
+        if found is not None:
+            self._add(found)
+        if self.ledger.cursor == self._ring.end and not self._caught_up:
+            self._caught_up = True
+            self._tell(CaughtUp(self.ledger.cursor - 1))
+        return found is not None
+
+    def _from_ring(self, reading: Reading, cursor: int) -> Taken | None:
+        block = next(self._ring.blocks_from(cursor), None)
+        if block is None:
+            return None
+        return Taken(reading.matcher.events(block, cursor, payload_as_struct=reading.payload_as_struct), block.until)
+
+    def _add(self, taken: Taken) -> None:
+        events = taken.events
+        if events is None or not len(events):
+            self.ledger.add(None, np.zeros(0, np.uint16), taken.until)
+            return
+        self._read_ns = int(events.recorded_ns[-1])
+        self.ledger.add(events, slots_of(events.positions, events.correlation_column()), taken.until)
+        for consumer in self.consumers.values():
+            consumer.changed.set()
+
+    def _tell(self, notice: CaughtUp | Dropped) -> None:
+        for consumer in self.consumers.values():
+            consumer.notices = [*consumer.notices, notice][-NOTICES_MAX:]
+            consumer.changed.set()
+
+    def _failures(self, position: int) -> int:
+        parked = self.ledger.parked.get(position)
+        return parked.failures if parked else self.ledger.failures.get(position, 0)
+
+    def _wake(self) -> None:
+        self.changed.set()
+        for consumer in self.consumers.values():
+            consumer.changed.set()
+
+
+def ledger_of(record: Record, *, deliveries_max: int) -> Ledger:
+    """A ledger that goes on where a record was stored."""
+    ledger = Ledger(record.checkpoint, deliveries_max=deliveries_max)
+    ledger.done = np.array(record.done, np.uint64)
+    ledger.failures = dict(record.failures)
+    ledger.parked = {each.position: Parked(each.failures, each.failure, each.parked_ns) for each in record.parked}
+    return ledger
+
+
+def _invalid(field_name: str, problem: str) -> EventValidationException:
+    return EventValidationException(
+        f"{field_name} {problem}", violations=[FieldViolation(field_name, problem)], reason="INVALID_FIELD"
+    )

@@ -1,0 +1,237 @@
+"""Subscriptions of StreamService over gRPC: translates, and puts a subscriber together from its parts."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+
+from eventlog.v1 import event_pb2, stream_service_pb2
+
+from shared.clock import Clock
+from shared.columns.encoded_events import EncodedEvents
+from shared.errors import EventException
+from shared.rpc.call import Context
+from shared.rpc.service import raw_response
+from stream_service import subscription_wire as wire
+from stream_service.catch_up import ReadRange
+from stream_service.durable_subscriptions import DurableSubscriptions
+from stream_service.feed import Feed
+from stream_service.group import GroupConsumer, Reading
+from stream_service.hub import Hub
+from stream_service.matcher import Matchers
+from stream_service.replay_history import QueryHistory, Selection
+from stream_service.starts import Start, StartAsked, Starts
+from stream_service.stream_metrics import UNNAMED, StreamMetrics
+from stream_service.subscriber import Subscriber
+from stream_service.subscription import Closing, Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionLimits:
+    """What the configuration allows; see the section `streaming`."""
+
+    default_buffer_size: int
+    pressure_threshold: float
+    heartbeat_s: float
+
+
+class SubscriptionServicer:
+    """Serves Subscribe and what belongs to it. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        feed: Feed,
+        history: QueryHistory,
+        durables: DurableSubscriptions,
+        starts: Starts,
+        matchers: Matchers,
+        clock: Clock,
+        metrics: StreamMetrics,
+        limits: SubscriptionLimits,
+    ) -> None:
+        self._hub = hub
+        self._feed = feed
+        self._history = history
+        self._durables = durables
+        self._starts = starts
+        self._matchers = matchers
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+
+    @raw_response
+    async def subscribe(self, request: stream_service_pb2.SubscribeRequest, context: Context) -> AsyncIterator[bytes]:
+        """Stream matching events, history first, then live."""
+        del context
+        asked = wire.subscription_asked(request, default_buffer_size=self._limits.default_buffer_size)
+        await self._feed.wait_ready()
+        async with aclosing(self._durable(asked) if asked.subscription else self._ephemeral(asked)) as messages:
+            async for message in messages:
+                try:
+                    yield message
+                except EventException as error:
+                    # The caller did not take it: the stream knows where it was.
+                    await messages.athrow(error)
+
+    async def _ephemeral(self, asked: wire.SubscriptionAsked) -> AsyncGenerator[bytes, None]:
+        start = await self._start(asked.start)
+        subscriber = self._subscriber(asked, start)
+        with self._hub.place(subscriber), self._hub.delivering_to(subscriber), self._ending(subscriber.resume_position):
+            yield wire.confirmed(subscriber.name, asked, start, heartbeat_s=self._limits.heartbeat_s)
+            async with aclosing(subscriber.messages()) as messages:
+                async for message in messages:
+                    self._metrics.sent(subscriber, message)
+                    yield wire.message_of(message, self._clock)
+                    if isinstance(message, Closing):
+                        raise message.error
+
+    async def _durable(self, asked: wire.SubscriptionAsked) -> AsyncGenerator[bytes, None]:
+        group, start = await self._durables.open(asked.subscription, asked.start)
+        reading = Reading(
+            self._matchers.of(asked.filters, asked.tree),
+            self._reader(asked),
+            payload_form=asked.payload_form,
+            payload_as_struct=asked.payload_form == event_pb2.PAYLOAD_FORM_STRUCT,
+        )
+        name = asked.consumer or wire.made_name()
+        consumer = GroupConsumer(name, group, self._limits.heartbeat_s, self._clock)
+        if name in group.consumers:
+            group.dismiss(group.consumers[name], wire.replaced(name))
+        group.check_joinable(reading)
+        with (
+            self._hub.place(consumer),
+            self._durables.joined(group, consumer, reading, credit=asked.buffer_size),
+            self._ending(lambda: group.ledger.checkpoint + 1),
+        ):
+            yield wire.confirmed(name, asked, start, heartbeat_s=self._limits.heartbeat_s)
+            async with aclosing(consumer.messages()) as messages:
+                async for message in messages:
+                    self._metrics.shared(group.name, message)
+                    yield wire.share_message_of(message, self._clock)
+                    if isinstance(message, Closing):
+                        raise message.error
+
+    @contextmanager
+    def _ending(self, resume_position: Callable[[], int]) -> Iterator[None]:
+        """Say in the error that ends a stream where to resume, and count it."""
+        try:
+            yield
+        except EventException as error:
+            error.metadata["resume_position"] = str(resume_position())
+            self._metrics.ended.labels(error.reason).inc()
+            raise
+
+    async def acknowledge(
+        self, request: stream_service_pb2.AcknowledgeRequest, context: Context
+    ) -> stream_service_pb2.AcknowledgeResponse:
+        """Acknowledge positions, or say that they failed."""
+        del context
+        wire.check_acknowledgement(request)
+        group = self._durables.get(request.subscription)
+        parked = group.acknowledge(
+            list(request.positions),
+            up_to=request.up_to_position,
+            consumer=request.consumer,
+            failed=list(request.failed_positions),
+            text=request.failure,
+        )
+        await self._durables.save(group)
+        return stream_service_pb2.AcknowledgeResponse(
+            checkpoint_position=group.ledger.checkpoint, parked_positions=parked
+        )
+
+    async def list_subscriptions(
+        self, request: stream_service_pb2.ListSubscriptionsRequest, context: Context
+    ) -> stream_service_pb2.ListSubscriptionsResponse:
+        """Return one page of the subscriptions, by name."""
+        del context
+        statuses = [wire.status_of_group(group, self._hub.ring) for group in self._durables.all()]
+        statuses += [wire.status_of_subscriber(subscriber) for subscriber in self._hub.subscribers]
+        statuses.sort(key=lambda status: (status.subscription, status.consumers[:1]))
+        page, token = wire.page_of(statuses, request, what="ListSubscriptions")
+        return stream_service_pb2.ListSubscriptionsResponse(subscriptions=page, next_page_token=token)
+
+    async def seek_subscription(
+        self, request: stream_service_pb2.SeekSubscriptionRequest, context: Context
+    ) -> stream_service_pb2.SeekSubscriptionResponse:
+        """Move a durable subscription to another start."""
+        del context
+        wire.check_subscription(request.subscription)
+        asked = wire.start_asked(request.start)
+        self._durables.get(request.subscription)
+        await self._feed.wait_ready()
+        position = await self._durables.seek(request.subscription, self._behind_checkpoint(asked))
+        return stream_service_pb2.SeekSubscriptionResponse(next_position=position)
+
+    async def delete_subscription(
+        self, request: stream_service_pb2.DeleteSubscriptionRequest, context: Context
+    ) -> stream_service_pb2.DeleteSubscriptionResponse:
+        """Delete a durable subscription."""
+        del context
+        wire.check_subscription(request.subscription)
+        await self._durables.delete(request.subscription)
+        return stream_service_pb2.DeleteSubscriptionResponse()
+
+    async def list_parked_events(
+        self, request: stream_service_pb2.ListParkedEventsRequest, context: Context
+    ) -> stream_service_pb2.ListParkedEventsResponse:
+        """Return one page of the parked events, by position."""
+        del context
+        wire.check_subscription(request.subscription)
+        parked = self._durables.get(request.subscription).ledger.parked
+        events = [wire.parked_event(position, parked[position]) for position in sorted(parked)]
+        page, token = wire.page_of(events, request, what=f"ListParkedEvents {request.subscription}")
+        return stream_service_pb2.ListParkedEventsResponse(events=page, next_page_token=token)
+
+    async def retry_parked_events(
+        self, request: stream_service_pb2.RetryParkedEventsRequest, context: Context
+    ) -> stream_service_pb2.RetryParkedEventsResponse:
+        """Deliver parked events again."""
+        del context
+        wire.check_subscription(request.subscription)
+        group = self._durables.get(request.subscription)
+        wanted = wire.parked_positions(request, group.ledger.parked)
+        retried = 0
+        for position in wanted:
+            selection = Selection(from_position=position, until_position=position + 1, payload_form=group.payload_form)
+            async with aclosing(self._history.read(selection)) as found:
+                async for events in found:
+                    retried += group.retry(events)
+        return stream_service_pb2.RetryParkedEventsResponse(retried_events=retried)
+
+    async def _start(self, asked: StartAsked) -> Start:
+        return await self._starts.resolve(self._behind_checkpoint(asked))
+
+    def _behind_checkpoint(self, asked: StartAsked) -> StartAsked:
+        if asked.checkpoint is None:
+            return asked
+        return StartAsked(position=self._durables.get(asked.checkpoint).ledger.checkpoint + 1)
+
+    def _reader(self, asked: wire.SubscriptionAsked) -> ReadRange:
+        def read(from_position: int, until_position: int) -> AsyncGenerator[EncodedEvents, None]:
+            return self._history.read(
+                Selection(
+                    from_position=from_position,
+                    until_position=until_position,
+                    filters=asked.filters,
+                    payload_form=asked.payload_form,
+                )
+            )
+
+        return read
+
+    def _subscriber(self, asked: wire.SubscriptionAsked, start: Start) -> Subscriber:
+        return Subscriber(
+            asked.consumer or wire.made_name(),
+            Subscription(start.position, asked.policy, buffer_size=asked.buffer_size),
+            self._matchers.of(asked.filters, asked.tree),
+            self._hub.ring,
+            self._hub.builder,
+            self._reader(asked),
+            self._clock,
+            heartbeat_s=self._limits.heartbeat_s,
+            pressure_threshold=self._limits.pressure_threshold,
+            payload_as_struct=asked.payload_form == event_pb2.PAYLOAD_FORM_STRUCT,
+            created_ns=self._clock.now_ns(),
+            label=self._metrics.label(asked.consumer or UNNAMED),
+        )
