@@ -52,7 +52,15 @@ async def run(config: EventConfig) -> None:
         durables = await _durables(config, hub, starts, clock, stream_metrics)
         stack.push_async_callback(durables.close)
         subscriptions = SubscriptionServicer(
-            hub, feed, history, durables, starts, Matchers(clock), clock, stream_metrics, _limits(config)
+            hub,
+            feed,
+            history,
+            durables=durables,
+            starts=starts,
+            matchers=Matchers(clock),
+            clock=clock,
+            metrics=stream_metrics,
+            limits=_limits(config),
         )
         server = _server(config, metrics, clock)
         server.add_service(

@@ -42,6 +42,7 @@ class SubscriptionServicer:
         hub: Hub,
         feed: Feed,
         history: QueryHistory,
+        *,
         durables: DurableSubscriptions,
         starts: Starts,
         matchers: Matchers,

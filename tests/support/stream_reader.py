@@ -102,7 +102,7 @@ def subscribe(cluster: Cluster, *, reads: bool = True, **fields: Any) -> StreamR
 def log(cluster: Cluster, count: int = 1, *, event_type: str = "test.happened", **fields: Any) -> int:
     """Log events in one request; returns the last position."""
     events = [
-        event_pb2.NewEvent(type=event_type, payload_json='{"n":%d}' % number, **fields) for number in range(count)
+        event_pb2.NewEvent(type=event_type, payload_json=f'{{"n":{number}}}', **fields) for number in range(count)
     ]
     answer = cluster.appends.LogBatch(ingest_service_pb2.LogBatchRequest(events=events), timeout=CALL_S_MAX)
     return answer.first_position + count - 1

@@ -42,7 +42,7 @@ def events_of(first: int, count: int) -> pa.RecordBatch:
         "type": ["third" if position % 3 == 0 else "other" for position in positions],
         "source": ["test"] * count,
         "correlation_id": [f"chain {position % 5}" if position % 7 else None for position in positions],
-        "payload": ['{"n":%d}' % position for position in positions],
+        "payload": [f'{{"n":{position}}}' for position in positions],
         "host": ["host"] * count,
         "version": ["1"] * count,
         "user": [None] * count,
