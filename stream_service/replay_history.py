@@ -56,7 +56,7 @@ class Selection:
     until_position: int
     # An encoded EventFilters, and a number of PayloadForm: passed on to the query service.
     filters: bytes = b""
-    payload_form: event_pb2.PayloadForm.ValueType = event_pb2.PAYLOAD_FORM_UNSPECIFIED
+    payload_form: int = event_pb2.PAYLOAD_FORM_UNSPECIFIED
 
     def following(self, position: int) -> "Selection":
         """What is left of it from this position on."""
@@ -184,7 +184,9 @@ class _Rest:
             )
             selection.filters.MergeFromString(wanted.filters)
             self._asked = query_service_pb2.QueryRequest(
-                selection=selection, limit=self._limit, payload_form=wanted.payload_form
+                selection=selection,
+                limit=self._limit,
+                payload_form=event_pb2.PayloadForm.ValueType(wanted.payload_form),
             )
         self._asked.resume_token = self._token
         self._summarised = False

@@ -194,9 +194,7 @@ class SubscriptionServicer:
         wanted = wire.parked_positions(request, group.ledger.parked)
         retried = 0
         for position in wanted:
-            selection = Selection(
-                from_position=position, until_position=position + 1, payload_form=wire.form_of(group.payload_form)
-            )
+            selection = Selection(from_position=position, until_position=position + 1, payload_form=group.payload_form)
             async with aclosing(self._history.read(selection)) as found:
                 async for events in found:
                     retried += group.retry(events)

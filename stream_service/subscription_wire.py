@@ -95,11 +95,6 @@ def start_asked(start: stream_service_pb2.StreamStart) -> StartAsked:
     )
 
 
-def form_of(number: int) -> event_pb2.PayloadForm.ValueType:
-    """The form of payloads of a number."""
-    return event_pb2.PayloadForm.ValueType(number)
-
-
 def made_name() -> str:
     """A name for whoever has given none."""
     return f"sub_{secrets.token_urlsafe(9)}"

@@ -97,7 +97,7 @@ class SealedFileBuilder:
         return self._promoter.revised()
 
     def finish(self, metadata: SealedMetadata) -> bytes:
-        """Return the bytes of the file. Promoted columns and times of the metadata are filled in here."""
+        """Return the bytes of the file, and forget them. Promoted columns and times of the metadata are filled in."""
         metadata = replace(
             metadata, promoted=self._promoter.columns, recorded_at=self.recorded_at, timestamp=self.timestamp
         )
@@ -105,7 +105,8 @@ class SealedFileBuilder:
         keys = {METADATA_KEY: metadata.to_json().decode()}
         writer.add_key_value_metadata(keys | {CHECKSUMS_KEY.decode(): placeholder(self._row_groups).decode()})
         writer.close()
-        return stamp(memoryview(self._sink.getvalue()))
+        written, self._sink, self._writer = self._sink.getvalue(), pa.BufferOutputStream(), None
+        return stamp(memoryview(written))
 
     def _write(self, rows: pa.Table, arrays: Sequence[Array]) -> None:
         table = pa.Table.from_arrays([*rows.columns, *arrays], schema=_schema(self._promoter.columns))

@@ -26,6 +26,7 @@ from shared.log.file_system import FileSystem, LocalFileSystem
 from shared.log.frame import decode_frame
 from shared.log.frame_index import FrameIndex, frame_events
 from shared.log.json_path import parse_declared_path
+from shared.log.limits import MIB
 from shared.log.names import QUARANTINE, SEALING_LOCK, SEGMENTS, SegmentFiles, list_segments
 from shared.log.recovery import RememberedRequest, remembered_requests
 from shared.log.request_file import write_request_file
@@ -34,9 +35,10 @@ from shared.log.sealed_segment import SealOptions, seal_events
 from shared.log.segment_scan import SEGMENT_HEADER_BYTES, decode_segment_header
 from shared.log.types import Damage, Position, PositionRange
 
-# Frames, and events of each, that help to choose the promoted columns.
+# Frames, and of each events and about the bytes, that help to choose the promoted columns.
 _SAMPLE_FRAMES = 24
 _SAMPLE_ROWS = 170
+_SAMPLE_BYTES = MIB
 # Characters of a problem that are reported.
 _PROBLEM_MAX = 1000
 
@@ -156,8 +158,8 @@ class _SegmentEvents:
 
 def _thinned(events: pa.RecordBatch) -> pa.RecordBatch:
     """Return some of the events, at even distances."""
-    step = -(-len(events) // _SAMPLE_ROWS)
-    return events.take(np.arange(0, len(events), step))
+    rows = min(_SAMPLE_ROWS, max(1, len(events) * _SAMPLE_BYTES // events.nbytes))
+    return events.take(np.arange(0, len(events), -(-len(events) // rows)))
 
 
 def seal_all(fs: FileSystem, orders: list[SealOrder], clock: Clock) -> Iterator[SealReport]:

@@ -17,7 +17,7 @@ from shared.log.frame import FrameDamaged
 from shared.log.frame_index import FrameIndex
 from shared.log.log_reader import SegmentSpan
 from shared.log.missing_files import missing_files
-from shared.log.names import QUARANTINE, requests_name
+from shared.log.names import QUARANTINE, SEGMENTS, requests_name
 from shared.log.request_file import read_request_file
 from shared.log.sealed_merge import SealedSegment
 from shared.log.sealed_reader import read_sealed
@@ -75,7 +75,10 @@ def mend_segment(fs: FileSystem, span: SegmentSpan) -> None:
         kept = f"{QUARANTINE}/{name.rpartition('/')[2]}.{google_crc32c.value(damaged):08x}.damaged"
         if kept not in fs.list(QUARANTINE):
             write_whole_file(fs, kept, damaged)
+        # An attempt that failed may have left the copy, and what was repaired, without a durable name.
+        fs.sync_directory(QUARANTINE)
         repair_sealed(fs, name)
+    fs.sync_directory(SEGMENTS)
 
 
 def _verify_log_file(fs: FileSystem, span: SegmentSpan, name: str, committed: Committed) -> Verified:

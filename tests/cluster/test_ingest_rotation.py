@@ -15,8 +15,14 @@ pytestmark = pytest.mark.cluster
 EVENTS_PER_REQUEST = 500
 SEGMENT_EVENTS = 50_000
 LOAD_S = 6.0
-# What a test may claim on a machine that does other things too; the benchmark has the strict figure.
-ACKNOWLEDGEMENT_S_MAX = 2.0
+# With readers and a saturated machine beside it: that nothing stands still, no more.
+ACKNOWLEDGEMENT_SATURATED_MS_MAX = 2000
+# What rotation and sealing may cost an acknowledgement.
+ACKNOWLEDGEMENT_MS_MAX = 250
+SMALL_SEGMENT_EVENTS = 10_000
+STEADY_S = 4.0
+# What rotation does, it does at each of some fifty rotations; what a busy machine does, it does not do every time.
+ATTEMPTS = 3
 READ_EVENTS = 50_000
 
 
@@ -44,12 +50,49 @@ def test_rotation_and_sealing_under_load_lose_nothing(make_cluster, tmp_path):
             f"{load.events_per_s:,.0f} events/s, slowest acknowledgement {load.ack_slowest_ms:.0f} ms, "
             f"{read['rounds']} reads of {read['events']} events meanwhile"
         )
-        assert load.ack_slowest_ms < ACKNOWLEDGEMENT_S_MAX * 1000
+        assert load.ack_slowest_ms < ACKNOWLEDGEMENT_SATURATED_MS_MAX
         assert read["rounds"] > 0
         assert cluster.status().committed_position == load.last_position == load.events
         cluster.wait_until_sealed(timeout_s=120)
         check_segments(cluster, load.events)
         check_content(cluster, file, load.events)
+
+
+def test_rotation_and_sealing_hold_up_no_acknowledgement(make_cluster, tmp_path):
+    """No acknowledgement takes 250 ms longer with rotation and sealing than the same load takes without them.
+
+    The load leaves the machine room: one request after the other. Only where the limit is missed is the same
+    load run without rotation, which tells what the machine itself adds.
+    """
+    file = prepared_requests(tmp_path, requests=50, events_per_request=EVENTS_PER_REQUEST)
+    rotation = {"rotation": {"max_events": SMALL_SEGMENT_EVENTS}}
+    for attempt in range(ATTEMPTS):
+        with make_cluster(f"rotating{attempt}", storage=rotation) as cluster:
+            load = run_load(steady_load(cluster, file))
+            rotations = len(cluster.segments()) - 1
+            sealed = cluster.status().sealed_segments
+        assert rotations >= load.events // SMALL_SEGMENT_EVENTS - 1
+        assert sealed > 0, "segments were sealed meanwhile"
+        print(f"{rotations} rotations, {sealed} sealed, slowest acknowledgement {load.ack_slowest_ms:.0f} ms")
+        if load.ack_slowest_ms <= ACKNOWLEDGEMENT_MS_MAX:
+            return
+        with make_cluster(f"calm{attempt}") as cluster:
+            calm = run_load(steady_load(cluster, file))
+        print(f"without rotation {calm.ack_slowest_ms:.0f} ms")
+        if load.ack_slowest_ms <= calm.ack_slowest_ms + ACKNOWLEDGEMENT_MS_MAX:
+            return
+    pytest.fail(f"rotation and sealing held up acknowledgements in each of {ATTEMPTS} attempts: see the output")
+
+
+def steady_load(cluster, file):
+    """One request at a time."""
+    return LoadPlan(
+        address=cluster.ingest.address,
+        method="LogBatch",
+        requests_file=str(file),
+        in_flight=1,
+        seconds=STEADY_S,
+    )
 
 
 def read_until(cluster, ended, read):

@@ -262,3 +262,35 @@ def test_derived_files_may_be_lost_with_the_power(lost):
         producer.check(fs, writer)
         if producer.acknowledged:
             assert writer.log_id == "testlog1"
+
+
+def _live_without_promise(fs: MemoryFileSystem, producer: Producer) -> LocalLogWriter:
+    """Append, while somebody removes the committed position again and again."""
+    clock = FakeClock()
+    writer = open_writer(fs, clock, limits=LIMITS)
+    for count in (1, 2, 5):
+        fs.delete(COMMITTED)
+        clock.advance(1.0)
+        producer.append(writer, count, append_until_well)
+        fs.delete(COMMITTED)
+        for _ in range(2):
+            with contextlib.suppress(StorageUnavailable):
+                writer.tend()
+    return writer
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0])
+def test_committed_position_is_made_anew_whatever_fails(part):
+    """Removed while the log is written, with each operation failing in turn: readers see all that is acknowledged."""
+    well, producer = MemoryFileSystem(), Producer()
+    writer = _live_without_promise(well, producer)
+    operations = well.operations
+    producer.check(well, writer)
+    for number in range(len(operations_of(open_again)) + 1, operations + 1):
+        fs, producer = MemoryFileSystem(), Producer()
+        fs.fail_nth(number, part=part)
+        writer = _live_without_promise(fs, producer)
+        assert writer.last_position == 8
+        producer.check(fs, writer)
+        fs.kill()
+        producer.check(fs, open_again(fs))

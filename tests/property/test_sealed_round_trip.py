@@ -3,6 +3,7 @@
 import json
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,22 +82,24 @@ def joined(batches) -> pa.Table:
 
 
 @settings(max_examples=60, deadline=None)
-@given(segments(), st.integers(1, 10), st.booleans(), st.data())
-def test_sealed_events_come_back(segment, cut, compress, data):
+@given(segments(), st.integers(1, 10), st.sampled_from([2, 5, 65_536]), st.booleans(), st.data())
+def test_sealed_events_come_back(segment, cut, row_group_rows, compress, data):
     """Whatever is in them: the same rows in the same order, in any range, verified, with a true index."""
     first, last, batch, damage = segment
     disk = MemoryFileSystem()
     pieces = [batch.slice(start, cut) for start in range(0, len(batch), cut)]
-    sealed = seal_events(
-        disk,
-        first=first,
-        last=last,
-        events=pieces,
-        log_id="log",
-        classes=CLASSES,
-        damage=damage,
-        options=SealOptions(promoted_paths=(("a",), ("b", "x")), compress=compress),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.log.sealed_rows.ROW_GROUP_ROWS_MAX", row_group_rows)
+        sealed = seal_events(
+            disk,
+            first=first,
+            last=last,
+            events=pieces,
+            log_id="log",
+            classes=CLASSES,
+            damage=damage,
+            options=SealOptions(promoted_paths=(("a",), ("b", "x")), compress=compress),
+        )
     assert joined(sealed.batches(first, last + 1)).equals(joined([batch]))
     assert sealed.damage == tuple(damage)
     start = data.draw(st.integers(first - 1, last + 1))

@@ -29,6 +29,7 @@ class Streams:
     def __init__(self, cluster: Cluster, directory: Path, replay: Mapping[str, Any]) -> None:
         settings = {
             "query": {"listen": cluster.query.address},
+            "streaming": {"query_address": cluster.query.address},
             "replay": {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay),
         }
         self.cluster = cluster

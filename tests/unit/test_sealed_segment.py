@@ -197,6 +197,44 @@ def test_declared_paths_are_promoted(tmp_path):
     assert declared.table(["p0_integer"]).column(0).null_count == 999
 
 
+@pytest.mark.parametrize(
+    ("late", "kinds"),
+    [
+        ('{"a": 1}', {"integer"}),
+        ('{"a": 1.5}', {"double"}),
+        ('{"a": 0.1000000000000000055}', set()),
+        ('{"a": "\\ud800"}', set()),
+        ('{"rare": true, "a": 2}', {"integer", "boolean"}),
+    ],
+)
+def test_a_late_row_group_that_does_not_fit_makes_the_file_anew(tmp_path, monkeypatch, late, kinds):
+    """Columns are chosen by the first row group; in the end they hold for all, and no other class is concerned."""
+    monkeypatch.setattr("shared.log.sealed_rows.ROW_GROUP_ROWS_MAX", 100)
+    payloads = ['{"a": 1}'] * 250 + [late] + ['{"a": 3}'] * 100
+    events = event_batch([{"type": "error" if n % 2 else "t", "payload": text} for n, text in enumerate(payloads)])
+    fs = LocalFileSystem(tmp_path)
+    segment = seal(fs, [events], options=SealOptions(promoted_paths=(("rare",),)))
+    default, error = segment.files
+    assert {column.kind for column in default.metadata.promoted} == kinds
+    assert {column.kind for column in error.metadata.promoted} == {"integer"}
+    assert len(default.row_groups) == 2
+    assert table(segment.batches(1, 352)).equals(table([events]))
+    assert [verify_sealed(fs, file.name.parquet) for file in segment.files] == [[], []]
+    assert Sidecar.load(fs.read(default.name.index)).summary.rows == 176
+
+
+def test_hurry_costs_bytes_and_nothing_else(tmp_path):
+    """A segment that is sealed in a hurry holds the same events and columns."""
+    events = reference_batch(20_000, 1, 1)
+    (calm,) = seal(LocalFileSystem(tmp_path / "calm"), [events], classes=ONE_CLASS).files
+    (hurried,) = seal(
+        LocalFileSystem(tmp_path / "hurried"), [events], classes=ONE_CLASS, options=SealOptions(hurry=True)
+    ).files
+    assert hurried.table().equals(calm.table())
+    assert hurried.metadata == calm.metadata
+    assert 1.02 < len(hurried.data) / len(calm.data) < 1.2
+
+
 def test_texts_that_look_like_checksums_are_harmless(tmp_path):
     """Events that hold the key of the checksums, also as statistics, seal and read back."""
     nasty = "eventlog.checksums\x18\x20crc32c " + "0" * 40

@@ -1,25 +1,30 @@
 """From a rotated .log to sealed files: by order, again after anything, and with nothing left out."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import google_crc32c
+import msgspec
 import pytest
 
 from ingest_service.request_memory import RequestMemory, load_requests
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
+from shared.log.file_system import LocalFileSystem
 from shared.log.frame import FrameDamaged, FrameHeader, _pack_header
 from shared.log.index_sidecar import SidecarBuilder, build_sidecar
 from shared.log.log_reader import LocalLogReader
-from shared.log.names import QUARANTINE, SEGMENTS, log_name, requests_name
+from shared.log.names import COMMITTED, QUARANTINE, SEGMENTS, list_segments, log_name, requests_name
 from shared.log.promoted_columns import Promoter
 from shared.log.recovery import Recovered
 from shared.log.request_file import read_request_file
 from shared.log.sealed_reader import read_sealed
 from shared.log.sealing import SealOrder, seal_segment
 from shared.log.types import Nanoseconds, Position, PositionRange
-from tests.support.builders import LOG_ID, numbered_frame, open_writer, payload
+from tests.support.builders import LOG_ID, frame_of, numbered_frame, open_writer, payload
 from tests.support.fake_clock import START_NS
 from tests.support.memory_file_system import Keep, MemoryFileSystem, PowerLoss
 
@@ -105,6 +110,43 @@ def test_request_ids_survive() -> None:
     assert memory.find("event-4", 3, {}) == (PositionRange(Position(4), Position(6)), START_NS)
 
 
+def test_of_the_request_ids_only_the_newest_are_kept() -> None:
+    """As many as ingest remembers: sealing holds no more either."""
+    fs = _log()
+    seal_segment(fs, msgspec.structs.replace(_order(), request_ids_max=2))
+    found = read_request_file(fs, requests_name(PositionRange(Position(1), Position(9))))
+    assert [each.first_position for each in found] == [4, 7]
+
+
+_SEAL_AND_MEASURE = """
+import re, sys
+import msgspec
+from shared.log.file_system import LocalFileSystem
+from shared.log.sealing import SealOrder, seal_segment
+from pathlib import Path
+order = msgspec.json.decode(sys.argv[1], type=SealOrder)
+seal_segment(LocalFileSystem(Path(order.base_path)), order)
+# Not ru_maxrss, which begins with that of the process that started this one.
+status = Path("/proc/self/status").read_text()
+print(int(re.search("VmHWM:\\s+([0-9]+) kB", status)[1]) // 1024)
+"""
+
+
+def test_memory_is_bounded_however_well_the_events_compress(tmp_path: Path) -> None:
+    """A segment of 800 MB before compression, which is small on disk, is sealed in less than 500 MB."""
+    writer = open_writer(LocalFileSystem(tmp_path))
+    for number in range(100):
+        frame = frame_of(1 + 80 * number, [payload("x" * 100_000)] * 80)
+        writer.append(frame)
+    writer.rotate()
+    writer.close()
+    order = msgspec.structs.replace(_order(until=8001), base_path=str(tmp_path))
+    command = [sys.executable, "-c", _SEAL_AND_MEASURE, msgspec.json.encode(order).decode()]
+    peak_mb = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert peak_mb < 500
+    assert [each.is_sealed for each in list_segments(LocalFileSystem(tmp_path).list(SEGMENTS))] == [True, False]
+
+
 def test_sealing_again_does_nothing() -> None:
     """An order that was carried out is no error, nor is one for a segment that is not there."""
     fs = _log()
@@ -172,6 +214,39 @@ def test_the_power_may_go_at_any_operation(keep: Keep) -> None:
         after.kill()
         assert _payloads(after)[:10] == _ALL, f"operation {number}: {fs.trace[-1]}"
         _finish(after)
+
+
+@pytest.mark.parametrize("promise", ["kept", "lost"])
+@pytest.mark.parametrize("keep", ["nothing", "all", "random"])
+@pytest.mark.usefixtures("_quick")
+def test_the_power_may_go_while_the_last_segment_is_sealed(keep: Keep, promise: str) -> None:
+    """After a restart nothing follows it: every event stays, and the next position is the right one."""
+    for number in range(1, _OPERATIONS + 1):
+        fs = _log_of_one_segment()
+        fs.lose_power_at(number)
+        with contextlib.suppress(PowerLoss):
+            seal_segment(fs, _order())
+        after = fs.crash(keep, seed=number)
+        if promise == "lost" and COMMITTED in after.files():
+            after.delete(COMMITTED)
+        writer = open_writer(after)
+        assert (writer.last_position, writer.recovered.damage) == (9, [])
+        assert _payloads(after) == _ALL[:9], f"operation {number}: {fs.trace[-1]}"
+        writer.append(numbered_frame(10, 1))
+        _finish(after)
+        writer.close()
+
+
+def _log_of_one_segment() -> MemoryFileSystem:
+    """A log that was written by a process that ended, and opened by the next one."""
+    fs = MemoryFileSystem()
+    for _ in range(2):
+        writer = open_writer(fs)
+        for first in range(writer.last_position + 1, 10, 3):
+            writer.append(numbered_frame(first, 3))
+        writer.close()
+        fs.kill()
+    return fs
 
 
 def _damage(fs: MemoryFileSystem, number: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Verifying segments, mending what can be mended, and keeping sidecars as they should be."""
 
+import contextlib
 from collections.abc import Iterator
 
 import google_crc32c
@@ -234,6 +235,34 @@ def test_a_flipped_bit_of_a_sealed_file_is_repaired_on_disk(sealed: _Log) -> Non
     }
     assert sealed.verify().damage == []
     assert sealed.fs.is_durable()
+
+
+def _damaged_log() -> _Log:
+    log = _Log()
+    log.seal()
+    _flip_sealed(log)
+    return log
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0])
+def test_mending_may_fail_at_any_operation(part: float) -> None:
+    """No event is lost meanwhile, and mending again ends as if nothing had happened."""
+    well = _damaged_log()
+    span = well.span()
+    before = well.fs.operations
+    mend_segment(well.fs, span)
+    for number in range(1, well.fs.operations - before + 1):
+        log = _damaged_log()
+        span = log.span()
+        log.fs.fail_nth(number, io_error(), part=part)
+        with contextlib.suppress(OSError):
+            mend_segment(log.fs, span)
+        log.fs.heal()
+        assert log.verify().events == 9
+        mend_segment(log.fs, log.span())
+        assert log.verify().damage == []
+        assert log.fs.files() == well.fs.files()
+        assert log.fs.is_durable()
 
 
 def test_mending_again_keeps_no_second_copy(sealed: _Log) -> None:
