@@ -239,7 +239,7 @@ class Feed:
         for frame in frames:
             # History, or another connection, may have given some of it already.
             batches.append(self._codec.decode(frame.data).slice(expected - frame.header.first_position))
-            expected = frame.header.positions.last + 1
+            expected = Position(frame.header.positions.last + 1)
         events = batches[0] if len(batches) == 1 else concatenated(batches)
         return self._cut(events, first, received_s=frames[0].received_s)
 
