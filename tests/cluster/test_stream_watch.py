@@ -1,7 +1,8 @@
 """What a watcher of the log may rely on, through crashes and stalls of every service: after etcd's watch properties.
 
-Ordered: events come in the order of positions. Unique: none comes twice within an ephemeral subscription. Complete: from
-its start on, none is missing. Filter-exact: what matches comes, and nothing else. Resumable: all of that across breaks.
+Ordered: events come in the order of positions. Unique: none comes twice within an ephemeral subscription. Complete:
+from its start on, none is missing. Filter-exact: what matches comes, and nothing else. Resumable: all of that across
+breaks.
 Durable subscriptions: nothing is skipped, chains keep their order, what was stored as done does not come again.
 """
 
@@ -99,22 +100,29 @@ class Watcher:
 
     async def until_at(self, position):
         """Wait until it has got an event at or behind a position."""
-        async with asyncio.timeout(2 * CALL_S_MAX):
-            while not self.events or max(self.positions[-50:]) < position:
-                await asyncio.sleep(0.02)
+
+        def is_there():
+            return max(self.positions[-50:], default=0) >= position
+
+        await asyncio.to_thread(wait_until, is_there, f"{self.name} is at {position}", 2 * CALL_S_MAX)
+
+
+async def passing(seconds):
+    """Let time pass: crashes and stalls come at random moments."""
+    await asyncio.to_thread(threading.Event().wait, seconds)
 
 
 async def disturb(cluster, chance):
     """Kill or stall one of the services for a moment."""
     service = chance.choice(cluster.services)
-    await asyncio.sleep(chance.uniform(0.2, 1.0))
+    await passing(chance.uniform(0.2, 1.0))
     if chance.random() < 0.3:
         os.kill(service.pid, signal.SIGSTOP)
-        await asyncio.sleep(STALL_S)
+        await passing(STALL_S)
         os.kill(service.pid, signal.SIGCONT)
     else:
         await asyncio.to_thread(service.kill)
-        await asyncio.sleep(chance.uniform(0, 0.5))
+        await passing(chance.uniform(0, 0.5))
         await asyncio.to_thread(service.start)
 
 
@@ -141,9 +149,9 @@ async def test_watch_properties_through_crashes(make_cluster):
         last = await asyncio.to_thread(log, cluster, 60, event_type="end.a")
         for watcher in (everything, filtered, worker):
             await watcher.until_at(last)
-        async with asyncio.timeout(CALL_S_MAX):
-            while len({*team[0].positions, *team[1].positions}) < last:
-                await asyncio.sleep(0.02)
+        await asyncio.to_thread(
+            wait_until, lambda: len({*team[0].positions, *team[1].positions}) >= last, "the team has all", CALL_S_MAX
+        )
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,9 +203,7 @@ async def test_a_subscriber_notices_a_stopped_service(make_cluster):
                 taking = asyncio.ensure_future(anext(events))
                 os.kill(cluster.stream.pid, signal.SIGSTOP)
                 try:
-                    async with asyncio.timeout(CALL_S_MAX):
-                        while not subscriber.statistics.resumptions:
-                            await asyncio.sleep(0.02)
+                    await asyncio.to_thread(wait_until, lambda: subscriber.statistics.resumptions, "it is noticed")
                 finally:
                     os.kill(cluster.stream.pid, signal.SIGCONT)
                 last = await asyncio.to_thread(log, cluster)

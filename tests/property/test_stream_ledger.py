@@ -98,6 +98,18 @@ class LedgerMachine(RuleBasedStateMachine):
         self.held[name].remove(position)
         self.failed.add(position)
 
+    @rule(data=st.data())
+    @precondition(lambda self: self.held and self.ledger.parked)
+    def retry(self, data):
+        """A parked event is tried again."""
+        position = data.draw(st.sampled_from(sorted(self.ledger.parked)))
+        if any(position in held for held in self.held.values()):
+            return
+        columns = events_of(position, 1)
+        slots = slots_of(columns.column("position").to_numpy(), columns.column("correlation_id"))
+        self.ledger.retry(forms.encode(columns, payload_as_struct=False), slots)
+        self.failed.add(position)
+
     @rule(data=st.data(), blamed=st.booleans())
     @precondition(lambda self: self.held)
     def leave(self, data, blamed):

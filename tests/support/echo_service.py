@@ -45,7 +45,11 @@ def echo_descriptor() -> ServiceDescriptor:
 
 @asynccontextmanager
 async def echo_server(
-    servicer: object, *, limits: ServerLimits | None = None, serving: bool = True
+    servicer: object,
+    *,
+    limits: ServerLimits | None = None,
+    serving: bool = True,
+    write_timeout_s: float | None = None,
 ) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
     """Serve the servicer on ports that the system chooses, and connect to it."""
     server = Server(
@@ -56,7 +60,7 @@ async def echo_server(
         clock=SystemClock(),
         limits=limits,
     )
-    server.add_service(echo_descriptor(), servicer)
+    server.add_service(echo_descriptor(), servicer, write_timeout_s=write_timeout_s)
     async with server, connect(server.address) as channel:
         server.set_serving("", serving=serving)
         yield server, channel

@@ -399,3 +399,58 @@ async def test_internal_reason_of_ours_names_the_request():
         error = await failure(channel.unary_unary(f"/{ECHO}/Say")(text("")))
     assert str(error) == "the plan has no leaf"
     assert len(error.metadata["request_id"]) == 16
+
+
+class Flood:
+    """Streams more than anyone who does not read can be sent, and notes what it was told at the end."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self.sending = asyncio.Event()
+
+    async def say_many(self, request, context):
+        try:
+            while True:
+                yield value("x" * 1_000_000)
+                self.sending.set()
+        except EventException as error:
+            error.metadata["resume_position"] = "17"
+            self.told.set()
+            raise
+
+
+async def read_to_the_end(call):
+    """Read what there is and return how the call ended."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.RpcError as error:
+        return from_rpc_error(error)
+    raise AssertionError("the call ended well")
+
+
+async def test_response_that_is_not_taken_raises_in_the_generator():
+    """Where the caller takes nothing for too long, the generator is told, and its error is the call's."""
+    servicer = Flood()
+    async with echo_server(servicer, write_timeout_s=0.3) as (_, channel):
+        call = channel.unary_stream(f"/{ECHO}/SayMany")(text(""))
+        await servicer.sending.wait()
+        async with asyncio.timeout(20):
+            await servicer.told.wait()
+        error = await read_to_the_end(call)
+    assert error.reason == "SLOW_CONSUMER"
+    assert error.metadata["resume_position"] == "17"
+
+
+async def test_drain_does_not_wait_for_a_response_that_is_not_taken():
+    """During a drain a caller that takes nothing is given up soon, with the reason of the drain."""
+    servicer = Flood()
+    async with echo_server(servicer, write_timeout_s=600) as (server, channel):
+        call = channel.unary_stream(f"/{ECHO}/SayMany")(text(""))
+        await servicer.sending.wait()
+        stopping = asyncio.ensure_future(server.stop(grace_s=20))
+        async with asyncio.timeout(20):
+            await servicer.told.wait()
+        error = await read_to_the_end(call)
+        await stopping
+    assert error.reason == "SERVER_DRAINING"
