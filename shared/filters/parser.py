@@ -52,7 +52,8 @@ def check_comparisons(tree: Tree) -> None:
     if count > COMPARISONS_MAX:
         raise FilterProblem(
             f"the filter has {count} comparisons, at most {COMPARISONS_MAX} are allowed: use IN, or ask several times",
-            limit="comparisons",
+            reason="FILTER_TOO_MANY_COMPARISONS",
+            limit=COMPARISONS_MAX,
         )
 
 
@@ -73,7 +74,8 @@ def _check_size(expression: str) -> None:
         fits = expression.encode()[:EXPRESSION_BYTES_MAX].decode(errors="ignore")
         problem = FilterProblem(
             f"the expression has {size} bytes, at most {EXPRESSION_BYTES_MAX} are allowed: ask several times",
-            limit="expression_bytes",
+            reason="FILTER_TOO_LONG",
+            limit=EXPRESSION_BYTES_MAX,
         )
         raise PlacedProblem(problem, len(fits), 1)
 

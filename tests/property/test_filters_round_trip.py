@@ -55,7 +55,7 @@ def test_any_text_is_read_or_refused_with_its_place(pieces, between):
     else:
         assert parse_filter(print_filter(tree)) == tree
         return
-    assert error.reason == ("FILTER_LITERAL_OUT_OF_RANGE" if "limit" in error.metadata else "INVALID_FILTER")
+    assert error.reason == ("FILTER_NUMBER_OUT_OF_RANGE" if "limit" in error.metadata else "INVALID_FILTER")
     lines = text.split("\n")
     line, column = int(error.metadata["line"]), int(error.metadata["column"])
     assert 1 <= line <= len(lines)
