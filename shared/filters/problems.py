@@ -10,6 +10,8 @@ characters, and `excerpt`, the two lines that show the place; where they apply `
 `suggestion`, what was probably meant, and `expected`, what should stand there.
 """
 
+from typing import Any
+
 from shared.errors import EventFilterException
 
 # Characters of a wrong text that a message shows.
@@ -38,7 +40,7 @@ class FilterProblem(Exception):  # noqa: N818 — never leaves the package
         super().__init__(message)
         self.reason = reason
         details = {"limit": limit, "suggestion": suggestion, "expected": expected}
-        self.details = {name: value for name, value in details.items() if value}
+        self.details: dict[str, Any] = {name: value for name, value in details.items() if value}
 
 
 class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
