@@ -194,11 +194,11 @@ def _check_length(pattern: str, what: str) -> None:
 
 
 def _no_field(text: str) -> FilterProblem:
-    """Say that a name is no field, and which one was probably meant."""
-    meant = _meant_field(text)
-    hint = f"did you mean {meant}?" if meant else f"a key of the payload is written payload.{shorten(text)}"
+    """Say that a name is no field, and which one was probably meant: a key of the payload if none is near."""
+    meant, key = shorten(_meant_field(text)), f"payload.{shorten(text)}"
+    hint = f"did you mean {meant}?" if meant else f"a key of the payload is written {key}"
     return FilterProblem(
-        f"{shorten(text)} is no field; {hint}", expected=", ".join(FIELD_NAMES), suggestion=shorten(meant)
+        f"{shorten(text)} is no field; {hint}", suggestion=meant or key, expected=", ".join(FIELD_NAMES)
     )
 
 

@@ -1,7 +1,6 @@
 """The SQL of a filter, its predicate, its mask, and a naive evaluator agree on every event, however it is stored."""
 
 import itertools
-import re
 from collections.abc import Iterator
 
 import duckdb
@@ -18,7 +17,6 @@ from shared.filters.live_event import LiveEvent
 from shared.filters.predicate import compile_predicate
 from shared.filters.printer import print_filter
 from shared.filters.resolution import resolve_now
-from shared.filters.sql import to_sql
 from shared.filters.sql_functions import register_filter_functions
 from shared.log.file_system import LocalFileSystem
 from shared.log.promoted_columns import PromotedColumn
@@ -26,6 +24,7 @@ from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import SealOptions, seal_events
 from shared.log.types import Damage, PositionRange
 from tests.support import filter_strategies as fs
+from tests.support.filter_sql import find_by_sql
 from tests.support.reference_filter import reference_holds
 
 CLASSES = RetentionClasses(default_seconds=90, by_type={})
@@ -55,16 +54,8 @@ def batch_of(events) -> pa.RecordBatch:
 
 
 def found(database, relation: str, trees: list[t.Tree], promoted: tuple[PromotedColumn, ...] = ()) -> list[list[int]]:
-    """The positions that each filter finds, all filters asked in one statement."""
-    columns, parameters = [], {}
-    for number, tree in enumerate(trees):
-        sql = to_sql(resolve_now(tree, fs.NOW_NS), promoted=promoted, log_id=fs.LOG_ID)
-        renamed = {name: f"t{number}_{name}" for name in sql.parameters}
-        columns.append(re.sub(r"\$(f[0-9]+)", lambda match, renamed=renamed: f"${renamed[match[1]]}", sql.text))
-        parameters |= {renamed[name]: value for name, value in sql.parameters.items()}
-    conditions = ", ".join(f"({column}) IS TRUE" for column in columns)
-    rows = database.execute(f"SELECT position, {conditions} FROM {relation} ORDER BY position", parameters).fetchall()
-    return [[row[0] for row in rows if row[number + 1]] for number in range(len(trees))]
+    resolved = [resolve_now(tree, fs.NOW_NS) for tree in trees]
+    return find_by_sql(database, relation, resolved, log_id=fs.LOG_ID, promoted=promoted)
 
 
 def expected(tree: t.Tree, events) -> list[int]:
