@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from shared.filters.event_batch import EventBatch, Mask, PathValues
+from shared.filters.event_batch import EventBatch, Mask
 from shared.filters.fields import kind_of
 from shared.filters.intervals import Interval, integers_that_are
 from shared.filters.payload_document import MISSING, walk
@@ -41,7 +41,7 @@ from shared.filters.tree import (
     values_of,
 )
 from shared.filters.value_masks import by_value, comparer, looked_up_texts, text_search
-from shared.filters.value_tests import Test, test_of
+from shared.filters.value_tests import test_of
 
 # Says for which of the wanted rows a filter holds. What it says of other rows means nothing.
 _Masker: TypeAlias = Callable[[EventBatch, Mask], Mask]
@@ -168,20 +168,27 @@ def _payload_value(leaf: Leaf) -> _Masker:
     if isinstance(leaf, Like | Matches) or looked_up_texts(leaf) is not None:
         compare = comparer(leaf)
         return lambda events, wanted: compare(events.path_values(path, wanted))
-    test = test_of(leaf)
-    return lambda events, wanted: _exactly(events, leaf, test, events.path_values(path, wanted))
+    holds = _exact_test(leaf)
+
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        values = events.path_values(path, wanted)
+        table = np.array([holds(events, *each) for each in zip(values.distinct, values.rows, strict=True)], np.bool_)
+        found: Mask = table[values.codes]
+        return found
+
+    return mask
 
 
 def _number(leaf: Leaf, operation: Operator, number: Number) -> _Masker:
-    """Compare doubles: rounding keeps the order. Where they are equal, the exact numbers decide."""
+    """Compare doubles: rounding keeps the order. Where they are equal, the numbers themselves decide."""
     double = float(number.value)
-    holds, test = _OPERATORS[operation], test_of(leaf)
+    compare, holds = _OPERATORS[operation], _exact_test(leaf)
 
     def mask(events: EventBatch, wanted: Mask) -> Mask:
         values = events.path_values(leaf.field.path, wanted)
-        found: Mask = holds(values.numbers, double) & ~np.isnan(values.numbers)
+        found: Mask = compare(values.numbers, double) & ~np.isnan(values.numbers)
         for row in np.flatnonzero(wanted & (values.numbers == double)).tolist():
-            found[row] = bool(test(walk(events.documents[row].exact, leaf.field.path)))
+            found[row] = holds(events, values.distinct[values.codes[row]], row)
         return found
 
     return mask
@@ -193,16 +200,15 @@ def _as_comparisons(leaf: Between) -> Tree:
     return And((Comparison(leaf.field, ">=", leaf.low), Comparison(leaf.field, "<=", leaf.high)))
 
 
-def _exactly(events: EventBatch, leaf: Leaf, test: Test, values: PathValues) -> Mask:
-    """Test each distinct value, and its exact numbers where rounded ones cannot tell."""
+def _exact_test(leaf: Leaf) -> Callable[[EventBatch, Any, int], bool]:
+    """Return the test of a value in a row, which reads the payload exactly where a rounded number cannot tell."""
+    test, path = test_of(leaf), leaf.field.path
 
-    def holds(value: Any, row: int) -> bool:
+    def holds(events: EventBatch, value: Any, row: int) -> bool:
         result = test(value)
-        return bool(test(walk(events.documents[row].exact, leaf.field.path))) if result is None else result
+        return bool(test(walk(events.documents[row].exact, path))) if result is None else result
 
-    table = np.array([*map(holds, values.distinct, values.rows)], np.bool_)
-    found: Mask = table[values.codes]
-    return found
+    return holds
 
 
 def _whole_payload(leaf: Leaf) -> _Masker:

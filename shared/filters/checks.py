@@ -195,10 +195,14 @@ def _check_length(pattern: str, what: str) -> None:
 
 def _no_field(text: str) -> FilterProblem:
     """Say that a name is no field, and which one was probably meant: a key of the payload if none is near."""
-    meant, key = shorten(_meant_field(text)), f"payload.{shorten(text)}"
-    hint = f"did you mean {meant}?" if meant else f"a key of the payload is written {key}"
+    meant, key = _meant_field(text), f"payload.{text}"
+    hint = f"did you mean {shorten(meant)}?" if meant else f"a key of the payload is written {shorten(key)}"
+    suggestion = meant or key
     return FilterProblem(
-        f"{shorten(text)} is no field; {hint}", suggestion=meant or key, expected=", ".join(FIELD_NAMES)
+        f"{shorten(text)} is no field; {hint}",
+        # A cut one could not be taken over.
+        suggestion=suggestion if suggestion == shorten(suggestion) else "",
+        expected=", ".join(FIELD_NAMES),
     )
 
 
@@ -206,6 +210,6 @@ def _meant_field(text: str) -> str:
     """Return the nearest field to a name that is none; empty where none is near."""
     root, dot, rest = text.partition(".")
     if dot and root not in {"payload", "metadata"} and (near := nearest(root, ["payload", "metadata"])):
-        return f"{near}.{shorten(rest)}"
+        return f"{near}.{rest}"
     shorter = {name.removeprefix("metadata."): name for name in FIELD_NAMES}
     return shorter.get(text) or nearest(text, FIELD_NAMES)
