@@ -1,4 +1,4 @@
-"""A query, and an export, as their messages come in: what to ask next, and when it is complete. No I/O.
+"""A query, a count and an export, as their messages come in: what to ask next, and when it is complete. No I/O.
 
 Invariants of a query: each event is given once and none is left out, however often it is interrupted; it is gone on
 with by the service's token where the answer was partial, and behind the last event where the connection broke.
@@ -86,6 +86,24 @@ class QueryRun:
             raise _cut_short(summary, "the answer")
         self._request.resume_token = summary.resume_token
         self._last = 0
+
+
+class CountRun:
+    """The answer to one CountEventsRequest, over as many calls as it takes."""
+
+    def __init__(self, request: query_service_pb2.CountEventsRequest) -> None:
+        self.request = request
+        self.count = 0
+        self.complete = False
+
+    def take(self, response: query_service_pb2.CountEventsResponse) -> None:
+        """Take an answer. Raises EventFilterException where it ends early and cannot be gone on with."""
+        self.count += response.count
+        summary = response.summary
+        self.complete = not summary.partial
+        if summary.partial and summary.resume_token in ("", self.request.resume_token):
+            raise _cut_short(summary, "the count")
+        self.request.resume_token = summary.resume_token
 
 
 class ExportRun:
