@@ -10,7 +10,7 @@ from eventlog.v1 import query_service_pb2
 
 from shared.client.event_messages import event_of
 from shared.client.query_answers import ExportProgress, ExportReport, OnProgress
-from shared.errors import EventFilterException
+from shared.errors import EventException, EventFilterException, LogCorrupted
 from shared.events.model import RecordedEvent
 
 _BY_TIMESTAMP = frozenset(
@@ -41,7 +41,7 @@ class QueryRun:
     def take(self, response: query_service_pb2.QueryResponse) -> list[RecordedEvent]:
         """Take a message; return its events.
 
-        Raises EventFilterException where the answer ends early and cannot be gone on with.
+        Raises EventFilterException, LogCorrupted where the answer ends early and cannot be gone on with.
         """
         events = [event_of(event) for event in response.events]
         if self._left is not None:
@@ -97,7 +97,7 @@ class CountRun:
         self.complete = False
 
     def take(self, response: query_service_pb2.CountEventsResponse) -> None:
-        """Take an answer. Raises EventFilterException where it ends early and cannot be gone on with."""
+        """Take an answer. Raises EventFilterException, LogCorrupted where it cannot be gone on with."""
         self.count += response.count
         summary = response.summary
         self.complete = not summary.partial
@@ -118,7 +118,7 @@ class ExportRun:
     def take(self, response: query_service_pb2.ExportResponse) -> bytes:
         """Take a message; return the next bytes of the file.
 
-        Raises EventFilterException where the file would not be complete.
+        Raises EventFilterException, LogCorrupted where the file would not be complete.
         """
         self._bytes += len(response.data)
         self._events = max(self._events, response.exported_events)
@@ -153,10 +153,16 @@ class ExportRun:
             self._on_progress(ExportProgress(events=self._events, bytes=self._bytes))
 
 
-def _cut_short(summary: query_service_pb2.ReadSummary, what: str) -> EventFilterException:
+def _cut_short(summary: query_service_pb2.ReadSummary, what: str) -> EventException:
+    """The error for an answer that ends early and cannot be gone on with; its metadata says partial_reason."""
+    if summary.partial_reason == "DAMAGE":
+        return LogCorrupted(
+            f"{what} is not complete: it came to damaged positions; VerifyLog tells which, ask around them",
+            partial_reason=summary.partial_reason,
+        )
     return EventFilterException(
         f"{what} is not complete ({summary.partial_reason}): give it more time, or ask for less",
-        reason="DEADLINE_EXCEEDED" if summary.partial_reason == "DEADLINE" else "INTERNAL",
+        reason="INTERNAL",
         partial_reason=summary.partial_reason,
     )
 

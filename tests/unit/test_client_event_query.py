@@ -13,6 +13,7 @@ from shared.errors import (
     EventException,
     EventFilterException,
     EventValidationException,
+    LogCorrupted,
     StorageUnavailable,
 )
 from shared.rpc.remote_error import RemoteError
@@ -204,6 +205,7 @@ def test_broken_export_begins_anew(client, service, tmp_path):
     ("fault", "error"),
     [
         (Fault(after=4), EventFilterException),
+        (Fault(after=4, partial_reason="DAMAGE"), LogCorrupted),
         (Fault(after=4, error="silence"), EventFilterException),
         (Fault(after=0, error=EventValidationException("no such format", reason="INVALID_FIELD")), EventException),
     ],
