@@ -62,7 +62,11 @@ class CheckpointStore:
     """The durable subscriptions of a directory."""
 
     def __init__(self, fs: FileSystem) -> None:
+        """Make the directory, durably. Raises StorageUnavailable."""
         self._fs = fs
+        with _storage():
+            for directory in (_FOLDER, "."):
+                fs.sync_directory(directory)
 
     def load(self) -> list[Record]:
         """All of them. Raises StorageUnavailable."""

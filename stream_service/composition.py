@@ -34,6 +34,8 @@ from stream_service.subscription_servicer import SubscriptionLimits, Subscriptio
 
 SERVICE = "stream_service"
 _CALLS_BESIDE_SUBSCRIBERS = 1024
+# A peer on a busy machine needs some time to answer.
+_ANSWER_S_MIN = 1.0
 
 
 async def run(config: EventConfig) -> None:
@@ -52,9 +54,9 @@ async def run(config: EventConfig) -> None:
         durables = await _durables(config, hub, starts, clock, stream_metrics)
         stack.push_async_callback(durables.close)
         subscriptions = SubscriptionServicer(
-            hub,
-            feed,
-            history,
+            hub=hub,
+            feed=feed,
+            history=history,
             durables=durables,
             starts=starts,
             matchers=Matchers(clock),
@@ -93,8 +95,9 @@ def _server(config: EventConfig, metrics: Metrics, clock: Clock) -> Server:
         clock=clock,
         limits=ServerLimits(
             calls_max=config.streaming.max_subscribers + _CALLS_BESIDE_SUBSCRIBERS,
-            keepalive_s=heartbeat_s,
-            keepalive_answer_s=heartbeat_s,
+            # Every message puts a ping off: between two heartbeats there is time for one.
+            keepalive_s=heartbeat_s / 2,
+            keepalive_answer_s=max(heartbeat_s, _ANSWER_S_MIN),
         ),
     )
 

@@ -234,11 +234,12 @@ class Feed:
             self._hub.append(block)
 
     def _blocks(self, frames: list[_Received]) -> list[Block]:
-        first = self._hub.ring.end
-        batches = [self._codec.decode(frame.data) for frame in frames]
-        # History may have given the first of them already.
-        overlap = first - frames[0].header.first_position
-        batches[0] = batches[0].slice(overlap)
+        first = expected = self._hub.ring.end
+        batches = []
+        for frame in frames:
+            # History, or another connection, may have given some of it already.
+            batches.append(self._codec.decode(frame.data).slice(expected - frame.header.first_position))
+            expected = Position(frame.header.positions.last + 1)
         events = batches[0] if len(batches) == 1 else concatenated(batches)
         return self._cut(events, first, received_s=frames[0].received_s)
 

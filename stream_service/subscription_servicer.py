@@ -39,10 +39,10 @@ class SubscriptionServicer:
 
     def __init__(
         self,
+        *,
         hub: Hub,
         feed: Feed,
         history: QueryHistory,
-        *,
         durables: DurableSubscriptions,
         starts: Starts,
         matchers: Matchers,

@@ -25,6 +25,7 @@ class ChannelLimits:
             # A peer that vanished is noticed within half a minute, also while the channel is idle.
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             # A service that restarts is found again soon: gRPC's own back-off goes up to two minutes.

@@ -71,6 +71,8 @@ class ServerLimits:
             ("grpc.max_concurrent_streams", self.streams_per_connection_max),
             ("grpc.keepalive_time_ms", round(self.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_answer_s * 1000)),
+            # The former alone does not end the connection before this, which is a minute by default.
+            ("grpc.http2.ping_timeout_ms", round(self.keepalive_answer_s * 1000)),
             # Clients may ask as often as `shared.rpc.channel` does, also between calls.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

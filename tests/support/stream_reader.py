@@ -8,7 +8,7 @@ import grpc
 from eventlog.v1 import event_pb2, ingest_service_pb2, stream_service_pb2
 from eventlog.v1.stream_service_pb2_grpc import StreamServiceStub
 
-from shared.rpc.channel import connect_sync
+from shared.rpc.channel import ChannelLimits
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 from tests.support.cluster import CALL_S_MAX, Cluster, wait_until
 
@@ -22,7 +22,9 @@ class StreamReader:
     def __init__(self, address: str, request: stream_service_pb2.SubscribeRequest, *, reads: bool = True) -> None:
         self.messages: list[stream_service_pb2.SubscribeResponse] = []
         self.error: RemoteError | None = None
-        self._channel = connect_sync(address)
+        # Windows that do not grow: who does not read soon stalls the service.
+        options = (*ChannelLimits().options(), ("grpc.http2.bdp_probe", 0))
+        self._channel = grpc.insecure_channel(address, options=options)
         self._call = StreamServiceStub(self._channel).Subscribe(request)
         self._reads = threading.Event()
         if reads:
