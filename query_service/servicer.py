@@ -194,12 +194,13 @@ class QueryServicer:
             )
 
             def answers() -> Iterator[bytes]:
+                # Chunks without events too: each ends a step, after which others have their turn.
                 for chunk in reading.chunks():
-                    if chunk.events.num_rows:
-                        yield projection.finish(chunk.events).serialize().to_pybytes()
+                    yield projection.finish(chunk.events).serialize().to_pybytes() if chunk.events.num_rows else b""
 
             async for batch in self._searches.steps(answers(), call.work):
-                yield pb.ScanResponse(arrow_ipc=batch)
+                if batch:
+                    yield pb.ScanResponse(arrow_ipc=batch)
         yield pb.ScanResponse(summary=self._summary(call, reading))
 
     async def export(self, request: pb.ExportRequest, context: Context) -> AsyncIterator[pb.ExportResponse]:
@@ -218,7 +219,8 @@ class QueryServicer:
                 return self._open(call, Order.POSITION_ASCENDING, None), exporter
 
             reading, exporter = await self._searches.run(begin, call.work)
-            found = (chunk.events for chunk in reading.chunks() if chunk.events.num_rows)
+            # Chunks without events too: each ends a step, after which others have their turn.
+            found = (chunk.events for chunk in reading.chunks())
             async for piece in self._searches.steps(export_pieces(exporter, found), call.work):
                 exported = piece.exported_events
                 yield pb.ExportResponse(data=piece.data, exported_events=exported)
@@ -278,7 +280,7 @@ class QueryServicer:
         limit: int = 0,
     ) -> _Call:
         work = Work(self._clock, _patience_s(selection, context))
-        ticket = messages.ticket_of(request, token, committed, now_ns=self._clock.now_ns(), limit=limit or None)
+        ticket = messages.ticket_of(request, token, committed, now_ns=self._clock.now_ns(), limit=messages.limit_of(limit))
         return _Call(kind, committed, ticket, messages.question_of(selection, ticket, committed.log_id), work)
 
     def _asked(self, call: _Call, *, order: Order = Order.POSITION_ASCENDING, limit: int | None = None) -> Asked:
