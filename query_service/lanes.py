@@ -67,7 +67,7 @@ class Lane:
                 await _ended(submitted, work)
             raise
 
-    async def steps(self, iterator: Generator[T], work: Work) -> AsyncIterator[T]:
+    async def steps(self, iterator: Generator[T, None, None], work: Work) -> AsyncIterator[T]:
         """Yield what a generator yields, each in a step, and close it however this ends."""
         try:
             while True:
@@ -89,16 +89,17 @@ def timed(work: Work) -> Iterator[None]:
         return
     loop = asyncio.get_running_loop()
 
-    def expire() -> None:
-        nonlocal timer
-        work.expire()
-        timer = loop.call_later(_AGAIN_S, expire)
+    timers: list[asyncio.TimerHandle] = []
 
-    timer = loop.call_later(left_s, expire)
+    def expire() -> None:
+        work.expire()
+        timers[:] = [loop.call_later(_AGAIN_S, expire)]
+
+    timers.append(loop.call_later(left_s, expire))
     try:
         yield
     finally:
-        timer.cancel()
+        timers[0].cancel()
 
 
 async def _ended(submitted: Future[Any], work: Work) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +144,7 @@ class QueryServicer:
         with self._searches.admitted(), timed(call.work):
             reading = await self._searches.run(lambda: self._open(call, order, call.ticket.left), call.work)
 
-            def answers() -> Iterator[list[bytes]]:
+            def answers() -> Generator[list[bytes], None, None]:
                 for chunk in reading.chunks():
                     parts = pieces(chunk.events, bytes_max)
                     yield [encoder.encode(part, payload_as_struct=as_struct) for part in parts]
@@ -193,7 +193,7 @@ class QueryServicer:
                 lambda: open_reading(self._engine, self._clock, asked, call.work, projection), call.work
             )
 
-            def answers() -> Iterator[bytes]:
+            def answers() -> Generator[bytes, None, None]:
                 # Chunks without events too: each ends a step, after which others have their turn.
                 for chunk in reading.chunks():
                     yield projection.finish(chunk.events).serialize().to_pybytes() if chunk.events.num_rows else b""
@@ -280,7 +280,9 @@ class QueryServicer:
         limit: int = 0,
     ) -> _Call:
         work = Work(self._clock, _patience_s(selection, context))
-        ticket = messages.ticket_of(request, token, committed, now_ns=self._clock.now_ns(), limit=messages.limit_of(limit))
+        ticket = messages.ticket_of(
+            request, token, committed, now_ns=self._clock.now_ns(), limit=messages.limit_of(limit)
+        )
         return _Call(kind, committed, ticket, messages.question_of(selection, ticket, committed.log_id), work)
 
     def _asked(self, call: _Call, *, order: Order = Order.POSITION_ASCENDING, limit: int | None = None) -> Asked:

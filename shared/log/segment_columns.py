@@ -145,7 +145,8 @@ class ColumnReader:
         """What holds the positions of [from_position, until) in these files of a segment, and how far.
 
         It is at least one position; until is at most segment.rows_max away. Tables hold these positions only, files
-        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. A file that turns out not to be intact makes it careful: then there
+        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. A file that
+        turns out not to be intact makes it careful: then there
         are events in memory, up to damage. Raises LogCorrupted where it begins with damage, FileNotFoundError
         where the segment changed meanwhile, OSError.
         """

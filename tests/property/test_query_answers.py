@@ -1,5 +1,6 @@
 """Whatever the log and the question: pages, streams, counts and scans are what a naive reading of it gives."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from query_service.counting import COUNTS_MAX, CountCache, Counting
@@ -33,9 +34,11 @@ from tests.support.filter_strategies import LOG_ID, NOW_NS, trees
 from tests.support.reference_filter import reference_holds
 from tests.support.small_logs import SmallLog, plans, small_steps, write_log
 
-import os
-from hypothesis import Phase
-SETTINGS = settings(max_examples=int(os.environ.get("N", "40")), phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SETTINGS = settings(
+    max_examples=int(os.environ.get("N", "40")),
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 BY_POSITION = (Order.POSITION_ASCENDING, Order.POSITION_DESCENDING)
 MIB = 1024 * 1024
 
