@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -61,7 +62,7 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
         memory = await asyncio.to_thread(_load_memory, fs, writer.recovered, config, clock)
         builder = _builder(config, codec, memory, clock, writer)
         publisher = _publisher(config, clock, ingest_metrics, writer)
-        commit = _commit(config, clock, ingest_metrics, writer, builder=builder, publisher=publisher)
+        commit = _commit(config, clock, ingest_metrics, writer, builder, publisher=publisher)
         commit.start()
         # After the drain of the server, what was accepted is committed.
         stack.push_async_callback(asyncio.to_thread, commit.stop, config.ingest.grace)
@@ -87,51 +88,20 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)
-        async with asyncio.TaskGroup() as tasks:
-            housekeeping = _housekeeping(config, clock, ingest_metrics, fs, writer)
-            running = [tasks.create_task(housekeeping.run())]
-            if publisher:
-                running.append(tasks.create_task(publisher.run()))
-            server.set_serving("", serving=True)
-            await serve_until_signalled(server, grace_s=config.ingest.grace)
-            for task in running:
-                task.cancel()
+        beside = [_housekeeping(config, clock, ingest_metrics, fs, writer).run()]
+        if publisher:
+            beside.append(publisher.run())
+        await _serve(server, beside, grace_s=config.ingest.grace)
 
 
-def _commit(
-    config: EventConfig,
-    clock: Clock,
-    metrics: IngestMetrics,
-    writer: LocalLogWriter,
-    *,
-    builder: FrameBuilder,
-    publisher: Publisher | None,
-) -> GroupCommit:
-    metrics.buffered_bytes_max.set(config.ingest.buffered_bytes_max)
-    metrics.committed_position.set(writer.last_position)
-    return GroupCommit(
-        writer,
-        builder,
-        clock,
-        metrics,
-        GroupCommitLimits(config.ingest.frame_bytes_max, config.ingest.buffered_bytes_max),
-        loop=asyncio.get_running_loop(),
-        on_committed=publisher.offer if publisher else None,
-    )
-
-
-def _housekeeping(
-    config: EventConfig, clock: Clock, metrics: IngestMetrics, fs: LocalFileSystem, writer: LocalLogWriter
-) -> Housekeeping:
-    return Housekeeping(
-        fs,
-        clock,
-        metrics,
-        config.storage,
-        log_id=writer.log_id,
-        request_id_horizon_s=config.ingest.request_id_horizon,
-        request_ids_max=config.ingest.request_ids_max,
-    )
+async def _serve(server: Server, beside: Sequence[Coroutine[None, None, None]], *, grace_s: float) -> None:
+    """Serve until a signal, with what runs beside that until then."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(each) for each in beside]
+        server.set_serving("", serving=True)
+        await serve_until_signalled(server, grace_s=grace_s)
+        for task in running:
+            task.cancel()
 
 
 def _thread(stack: AsyncExitStack, name: str) -> Executor:
@@ -162,6 +132,42 @@ def _publisher(config: EventConfig, clock: Clock, metrics: IngestMetrics, writer
     if not address:
         return None
     return Publisher(lambda: publish_call(address, writer.log_id), clock, metrics, last_position=writer.last_position)
+
+
+def _commit(
+    config: EventConfig,
+    clock: Clock,
+    metrics: IngestMetrics,
+    writer: LocalLogWriter,
+    builder: FrameBuilder,
+    *,
+    publisher: Publisher | None,
+) -> GroupCommit:
+    metrics.buffered_bytes_max.set(config.ingest.buffered_bytes_max)
+    metrics.committed_position.set(writer.last_position)
+    return GroupCommit(
+        writer,
+        builder,
+        clock,
+        metrics,
+        GroupCommitLimits(config.ingest.frame_bytes_max, config.ingest.buffered_bytes_max),
+        loop=asyncio.get_running_loop(),
+        on_committed=publisher.offer if publisher else None,
+    )
+
+
+def _housekeeping(
+    config: EventConfig, clock: Clock, metrics: IngestMetrics, fs: LocalFileSystem, writer: LocalLogWriter
+) -> Housekeeping:
+    return Housekeeping(
+        fs,
+        clock,
+        metrics,
+        config.storage,
+        log_id=writer.log_id,
+        request_id_horizon_s=config.ingest.request_id_horizon,
+        request_ids_max=config.ingest.request_ids_max,
+    )
 
 
 def _load_memory(fs: LocalFileSystem, recovered: Recovered, config: EventConfig, clock: Clock) -> RequestMemory:

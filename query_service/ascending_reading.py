@@ -13,10 +13,13 @@ from query_service.statements import Projection, Window
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
 from shared.clock import Clock
-from shared.errors import LogCorrupted, PositionTrimmed
+from shared.errors import LogCorrupted
 from shared.log.committed_position import Committed
 from shared.log.segment_columns import ArrowColumns, Columns
 from shared.log.types import Position
+
+# Positions that are read at once where the files of several retention classes are merged in memory.
+MERGED_ROWS = 65_536
 
 
 class AscendingReading:
@@ -66,10 +69,9 @@ class AscendingReading:
             self.outcome.resume = self._question.until
 
     def _segment(self, until: Position) -> Iterator[Chunk[Position]]:
-        at = self.outcome.resume
-        decision = self._decision(at, until)
+        decision = self._walk.decision_from(self.outcome.resume, until=until)
         if decision is None or not decision.read:
-            self._reached(self.outcome.resume if decision is None else decision.until)
+            self._reached(until if decision is None else decision.until)
             return
         try:
             yield from self._step(decision)
@@ -78,20 +80,11 @@ class AscendingReading:
         else:
             self._walk.progressed()
 
-    def _decision(self, at: Position, until: Position) -> Decision | None:
-        """What to read next; None where it was removed meanwhile, and nobody asked for it by position."""
-        try:
-            return self._walk.decision_at(at, first=at, until=until)
-        except PositionTrimmed as trimmed:
-            if self._question.first is not None:
-                raise
-            self._reached(Position(int(trimmed.metadata["first_position"])))
-            return None
-
     def _step(self, decision: Decision) -> Iterator[Chunk[Position]]:
         began_s = self._clock.monotonic_s()
         at, segment = decision.first, decision.segment
-        until = min(decision.until, at + min(self._pace.rows(self._work.left_s), segment.rows_max))
+        rows = min(self._pace.rows(self._work.left_s), segment.rows_max)
+        until = min(decision.until, at + (min(rows, MERGED_ROWS) if len(decision.files) > 1 else rows))
         columns, until = self._engine.reader.columns(
             segment,
             decision.files,

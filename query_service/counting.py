@@ -24,6 +24,8 @@ from shared.log.types import Position
 # A count that is remembered: of a file, by a condition.
 CountCache = BoundedCache[tuple[str, Identity, str], int]
 COUNTS_MAX = 100_000
+# Relations of one statement: its text has the condition once for each.
+_PARTS_MAX = 64
 
 
 @dataclass(slots=True)
@@ -39,10 +41,12 @@ class Counted:
 
 @dataclass(slots=True)
 class _Part:
-    """One relation to count in, and under which key to remember the count, if it is that of a whole file."""
+    """Where to count; and under which key its count is remembered, if it is that of a whole file, and as what."""
 
     columns: Columns
+    window: Window
     key: tuple[str, Identity, str] | None
+    known: int | None
 
 
 class Counting:
@@ -100,65 +104,68 @@ class Counting:
 
     def _count(self, until: Position) -> None:
         began_s = self._clock.monotonic_s()
-        parts, at = self._parts(until)
-        window = Window(self.counted.resume, at)
-        found = self._count_parts(parts, window)
-        self._pace.observe(at - self.counted.resume, self._clock.monotonic_s() - began_s)
+        parts, rows, at = self._parts(until)
+        asked = [part for part in parts if part.known is None]
+        found = sum(part.known or 0 for part in parts) + self._ask(asked)
+        if len(asked) == len(parts):
+            # What was remembered says nothing about how long it takes to count.
+            self._pace.observe(rows, self._clock.monotonic_s() - began_s)
+        self.counted.costs.scanned_events += rows
         self.counted.count += found
         self.counted.costs.matched_events += found
         self.counted.resume = at
         self._work.has_progress = True
         self._walk.progressed()
 
-    def _parts(self, until: Position) -> tuple[list[_Part], Position]:
-        """The relations of one statement, and how far they reach. Damage ends them, or comes first and is raised."""
+    def _parts(self, until: Position) -> tuple[list[_Part], int, Position]:
+        """The relations of one statement, their positions, and how far they reach.
+
+        Damage ends them, or comes first and is raised.
+        """
         parts: list[_Part] = []
-        at = self.counted.resume
-        rows_left = self._pace.rows(self._work.left_s)
-        while at < until and rows_left > 0:
-            decision = self._walk.decision_at(at, first=at, until=until)
-            if not decision.read:
-                at = decision.until
-                continue
-            end = min(decision.until, at + min(rows_left, decision.segment.rows_max))
+        rows, rows_max, at = 0, self._pace.rows(self._work.left_s), self.counted.resume
+        while at < until and rows < rows_max and len(parts) < _PARTS_MAX:
             try:
-                columns, reached = self._columns(decision, at, Position(end))
+                decision = self._walk.decision_from(at, until=until)
+                if decision is None or not decision.read:
+                    at = until if decision is None else decision.until
+                    continue
+                end = min(decision.until, decision.first + min(rows_max - rows, decision.segment.rows_max))
+                columns, reached = self._columns(decision, Position(end))
             except LogCorrupted:
-                if not parts and at == self.counted.resume:
+                if at == self.counted.resume:
                     raise
                 break
-            parts += [_Part(each, self._key(decision, each, at, reached)) for each in columns]
-            self.counted.costs.scanned_events += reached - at
-            rows_left -= reached - at
+            parts += [self._part(decision, each, reached) for each in columns]
+            rows += reached - decision.first
             at = reached
-        return parts, at
+        return parts, rows, at
 
-    def _columns(self, decision: Decision, at: Position, until: Position) -> tuple[list[Columns], Position]:
+    def _columns(self, decision: Decision, until: Position) -> tuple[list[Columns], Position]:
         return self._engine.reader.columns(
             decision.segment,
             decision.files,
-            from_position=at,
+            from_position=decision.first,
             until=until,
             committed=self._walk.committed,
             wanted=self._question.may_hold,
         )
 
-    def _key(
-        self, decision: Decision, columns: Columns, at: Position, until: Position
-    ) -> tuple[str, Identity, str] | None:
-        segment = decision.segment
-        if not isinstance(columns, ParquetColumns) or (at, until) != (segment.first, segment.until):
-            return None
-        return columns.name, columns.identity, self._condition
+    def _part(self, decision: Decision, columns: Columns, until: Position) -> _Part:
+        segment, window = decision.segment, Window(decision.first, until)
+        whole = (decision.first, until) == (segment.first, segment.until)
+        if not whole or not isinstance(columns, ParquetColumns):
+            return _Part(columns, window, None, None)
+        key = columns.name, columns.identity, self._condition
+        return _Part(columns, window, key, self._cache.get(key))
 
-    def _count_parts(self, parts: list[_Part], window: Window) -> int:
-        known = {id(part): count for part in parts if part.key and (count := self._cache.get(part.key)) is not None}
-        asked = [part for part in parts if id(part) not in known]
-        if not asked:
-            return sum(known.values())
-        statement = counts([[part.columns] for part in asked], self._question, window)
+    def _ask(self, parts: list[_Part]) -> int:
+        """Count in some relations, and remember what they say of whole files."""
+        if not parts:
+            return 0
+        statement = counts([(part.columns, part.window) for part in parts], self._question)
         found = dict(self._engine.database.rows(statement, self._work))
-        for number, part in enumerate(asked):
+        for number, part in enumerate(parts):
             if part.key is not None:
                 self._cache.put(part.key, found[number])
-        return sum(known.values()) + sum(found.values())
+        return sum(found.values())

@@ -85,7 +85,10 @@ class DescendingReading:
 
     def _segment(self, first: Position) -> Iterator[Chunk[Position]]:
         until = self.outcome.resume
-        decision = self._walk.decision_at(Position(until - 1), first=first, until=until)
+        decision = self._walk.decision_below(until, first=first)
+        if decision is None:
+            self._reached(first)
+            return
         if not decision.read:
             self._reached(decision.first)
             return
@@ -116,20 +119,21 @@ class DescendingReading:
             yield Chunk(nothing(self._projection.schema), first)
 
     def _columns(self, decision: Decision, first: Position, until: Position) -> tuple[list[Columns], Position]:
-        """What holds the positions up to until, from `first` on or from behind the damage that lies in between."""
+        """What holds the positions up to until, from `first` on or from behind the damage that lies in between.
+
+        Raises LogCorrupted where the damage reaches up to until.
+        """
         while True:
-            columns, reached = self._read(decision, first, until)
-            if reached >= until:
-                return columns, first
             try:
-                self._read(decision, reached, until)
+                columns, reached = self._read(decision, first, until)
             except LogCorrupted as damage:
-                behind = Position(int(damage.metadata["last_position"]) + 1)
-                if behind >= until:
+                reached = Position(int(damage.metadata["last_position"]) + 1)
+                if reached >= until:
                     raise
-                first = behind
             else:
-                first = reached
+                if reached >= until:
+                    return columns, first
+            first = reached
 
     def _read(self, decision: Decision, first: Position, until: Position) -> tuple[list[Columns], Position]:
         return self._engine.reader.columns(

@@ -1,19 +1,23 @@
 """What a filter means and what it would read, for people to look at."""
 
 import contextlib
+import re
 from dataclasses import dataclass
 
 from query_service.planner import Decision
 from query_service.question import Question
 from query_service.reading import Engine
 from query_service.walk import Walk
+from shared.errors import LogCorrupted
 from shared.filters.printer import print_filter
 from shared.filters.sql import to_sql
 from shared.filters.tree import And, Everything, Not, Or, Tree
 from shared.log.committed_position import Committed
+from shared.log.types import Position
 
 # Segments that are told about, the newest.
 SEGMENTS_MAX = 1_000
+_PARAMETER = re.compile(r"\$f\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +31,24 @@ class Explanation:
 
 
 def explain(engine: Engine, question: Question, committed: Committed) -> Explanation:
-    """Explain a question, without reading any event. Raises OSError, LogCorrupted, PositionTrimmed."""
+    """Explain a question, without reading any event. Raises OSError, PositionTrimmed."""
     walk = Walk(engine.reader, question, committed)
-    first = question.first or engine.reader.first_position()
-    decisions, at = [], first
+    decisions, at = [], question.first or engine.reader.first_position()
     while at < question.until:
-        decision = walk.decision_at(at, first=first, until=question.until)
+        try:
+            decision = walk.decision_from(at, until=question.until)
+        except LogCorrupted as damage:
+            # Positions of no segment: there is nothing to decide about.
+            at = Position(int(damage.metadata["last_position"]) + 1)
+            continue
+        if decision is None:
+            break
         decisions.append(decision)
         at = decision.until
     return Explanation(
         normalized=print_filter(question.tree),
         tree=draw(question.tree),
-        sql=to_sql(question.tree, log_id=question.log_id).text,
+        sql=_PARAMETER.sub("?", to_sql(question.tree, log_id=question.log_id).text),
         segments=decisions[-SEGMENTS_MAX:],
     )
 

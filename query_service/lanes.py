@@ -9,10 +9,10 @@ work interrupted, and its last step is waited for before the call ends.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from query_service.metrics import LaneMetrics
 from query_service.work import Work
@@ -21,6 +21,8 @@ from shared.errors import EventException
 T = TypeVar("T")
 
 _END = object()
+# An interruption that comes just before a statement begins is lost: it is repeated after so many seconds.
+_AGAIN_S = 0.02
 
 
 class Lane:
@@ -55,17 +57,17 @@ class Lane:
 
     async def run(self, step: Callable[[], T], work: Work) -> T:
         """Run one step in a thread."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, step)
+        submitted = self._threads.submit(step)
         try:
-            return await asyncio.shield(running)
+            return await asyncio.shield(asyncio.wrap_future(submitted))
         except asyncio.CancelledError:
             work.cancel()
-            # A thread cannot be left alone with what the call is about to close.
-            with contextlib.suppress(Exception):
-                await running
+            if not submitted.cancel():
+                # A thread cannot be left alone with what the call is about to close.
+                await _ended(submitted, work)
             raise
 
-    async def steps(self, iterator: Iterator[T], work: Work) -> AsyncIterator[T]:
+    async def steps(self, iterator: Generator[T, None, None], work: Work) -> AsyncIterator[T]:
         """Yield what a generator yields, each in a step, and close it however this ends."""
         try:
             while True:
@@ -74,9 +76,8 @@ class Lane:
                     return
                 yield found  # type: ignore[misc]
         finally:
-            if isinstance(iterator, contextlib.AbstractContextManager) or hasattr(iterator, "close"):
-                work.cancel()
-                await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._threads, iterator.close))
+            work.cancel()
+            await _ended(self._threads.submit(iterator.close), work)
 
 
 @contextmanager
@@ -86,8 +87,24 @@ def timed(work: Work) -> Iterator[None]:
     if left_s is None:
         yield
         return
-    timer = asyncio.get_running_loop().call_later(left_s, work.expire)
+    loop = asyncio.get_running_loop()
+
+    timers: list[asyncio.TimerHandle] = []
+
+    def expire() -> None:
+        work.expire()
+        timers[:] = [loop.call_later(_AGAIN_S, expire)]
+
+    timers.append(loop.call_later(left_s, expire))
     try:
         yield
     finally:
-        timer.cancel()
+        timers[0].cancel()
+
+
+async def _ended(submitted: Future[Any], work: Work) -> None:
+    """Wait for a step of cancelled work, however often the call is cancelled meanwhile."""
+    while not submitted.done():
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([asyncio.wrap_future(submitted)], timeout=_AGAIN_S)

@@ -57,8 +57,9 @@ def in_order(
     if not batches:
         return nothing(schema)
     joined = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-    keys = [joined.column(name).to_numpy(zero_copy_only=False) for name in reversed(names)]
-    order = np.lexsort(keys)
+    # As numbers: numpy sorts the earliest of all times, which it takes for none, behind the others.
+    keys = [joined.column(name).view(pa.uint64() if name == "position" else pa.int64()) for name in reversed(names)]
+    order = np.lexsort([key.to_numpy() for key in keys])
     rows: Array = pa.array(order[::-1] if descending else order)
     return joined.take(rows)
 

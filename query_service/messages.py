@@ -26,6 +26,8 @@ from shared.rpc.page_tokens import decode_page_token, encode_page_token
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 10_000
+# No log has so many events.
+_POSITIONS_END = 2**62
 
 Place = Position | Key
 
@@ -99,6 +101,11 @@ def page_size_of(page_size: int) -> int:
     return min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
+def limit_of(limit: int) -> int | None:
+    """Most events of an answer; None for all, which is what a limit beyond any log means."""
+    return limit if 0 < limit < _POSITIONS_END else None
+
+
 def position_of(request: pb.GetEventRequest, committed: Committed) -> Position:
     """The position that GetEvent asks for.
 
@@ -170,7 +177,10 @@ def _bound_to(request: Message) -> bytes:
     selection: pb.EventSelection = query.selection  # type: ignore[attr-defined]
     selection.ClearField("min_position")
     selection.ClearField("time_budget")
-    return query.SerializeToString(deterministic=True)
+    if not selection.ByteSize():
+        query.ClearField("selection")
+    # Requests of different methods may have the same bytes.
+    return query.DESCRIPTOR.full_name.encode() + b"\0" + query.SerializeToString(deterministic=True)
 
 
 def _key(log_id: str) -> bytes:

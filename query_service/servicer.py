@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +144,7 @@ class QueryServicer:
         with self._searches.admitted(), timed(call.work):
             reading = await self._searches.run(lambda: self._open(call, order, call.ticket.left), call.work)
 
-            def answers() -> Iterator[list[bytes]]:
+            def answers() -> Generator[list[bytes], None, None]:
                 for chunk in reading.chunks():
                     parts = pieces(chunk.events, bytes_max)
                     yield [encoder.encode(part, payload_as_struct=as_struct) for part in parts]
@@ -193,13 +193,14 @@ class QueryServicer:
                 lambda: open_reading(self._engine, self._clock, asked, call.work, projection), call.work
             )
 
-            def answers() -> Iterator[bytes]:
+            def answers() -> Generator[bytes, None, None]:
+                # Chunks without events too: each ends a step, after which others have their turn.
                 for chunk in reading.chunks():
-                    if chunk.events.num_rows:
-                        yield projection.finish(chunk.events).serialize().to_pybytes()
+                    yield projection.finish(chunk.events).serialize().to_pybytes() if chunk.events.num_rows else b""
 
             async for batch in self._searches.steps(answers(), call.work):
-                yield pb.ScanResponse(arrow_ipc=batch)
+                if batch:
+                    yield pb.ScanResponse(arrow_ipc=batch)
         yield pb.ScanResponse(summary=self._summary(call, reading))
 
     async def export(self, request: pb.ExportRequest, context: Context) -> AsyncIterator[pb.ExportResponse]:
@@ -218,7 +219,8 @@ class QueryServicer:
                 return self._open(call, Order.POSITION_ASCENDING, None), exporter
 
             reading, exporter = await self._searches.run(begin, call.work)
-            found = (chunk.events for chunk in reading.chunks() if chunk.events.num_rows)
+            # Chunks without events too: each ends a step, after which others have their turn.
+            found = (chunk.events for chunk in reading.chunks())
             async for piece in self._searches.steps(export_pieces(exporter, found), call.work):
                 exported = piece.exported_events
                 yield pb.ExportResponse(data=piece.data, exported_events=exported)
@@ -278,7 +280,9 @@ class QueryServicer:
         limit: int = 0,
     ) -> _Call:
         work = Work(self._clock, _patience_s(selection, context))
-        ticket = messages.ticket_of(request, token, committed, now_ns=self._clock.now_ns(), limit=limit or None)
+        ticket = messages.ticket_of(
+            request, token, committed, now_ns=self._clock.now_ns(), limit=messages.limit_of(limit)
+        )
         return _Call(kind, committed, ticket, messages.question_of(selection, ticket, committed.log_id), work)
 
     def _asked(self, call: _Call, *, order: Order = Order.POSITION_ASCENDING, limit: int | None = None) -> Asked:

@@ -44,28 +44,28 @@ def select(
     """The matching rows of a window of one relation, in its order; at most `limit`."""
     builder = Builder()
     what = projection.sql(builder.promoted(columns), builder)
-    sql = f"SELECT {what} FROM {builder.relation([columns])} WHERE {builder.where(columns, question, window)}"  # noqa: S608
+    sql = f"SELECT {what} FROM {builder.relation(columns)} WHERE {builder.where(columns, question, window)}"  # noqa: S608
     if limit is not None:
         sql += f" LIMIT {builder.integer(limit)}"
     return builder.statement(sql)
 
 
-def counts(groups: Sequence[Sequence[Columns]], question: Question, window: Window) -> Statement:
-    """Rows (number of the group, matching rows), one for each group; the relations of a group are alike."""
+def counts(relations: Sequence[tuple[Columns, Window]], question: Question) -> Statement:
+    """Rows (number of the relation, matching rows), one for each of several relations with their windows."""
     builder = Builder()
     parts = [
-        f"SELECT {number}, count(*) FROM {builder.relation(group)} WHERE {builder.where(group[0], question, window)}"  # noqa: S608
-        for number, group in enumerate(groups)
+        f"SELECT {number}, count(*) FROM {builder.relation(each)} WHERE {builder.where(each, question, window)}"  # noqa: S608
+        for number, (each, window) in enumerate(relations)
     ]
     return builder.statement(" UNION ALL ".join(parts))
 
 
 def first_keys(columns: Columns, question: Question, window: Window, *, limit: int, descending: bool) -> Statement:
-    """Rows (timestamp in ns, position): the first keys of the matching rows of a window, in order."""
+    """Rows (timestamp, position): the first keys of the matching rows of a window, in order."""
     builder = Builder()
     down = " DESC" if descending else ""
     return builder.statement(
-        f"SELECT epoch_ns(timestamp), position FROM {builder.relation([columns])} "  # noqa: S608
+        f"SELECT timestamp, position FROM {builder.relation(columns)} "  # noqa: S608
         f"WHERE {builder.where(columns, question, window)} "
         f"ORDER BY timestamp{down}, position{down} LIMIT {builder.integer(limit)}"
     )
@@ -97,15 +97,13 @@ class Builder:
         """The promoted columns of a relation."""
         return columns.promoted if isinstance(columns, ParquetColumns) else ()
 
-    def relation(self, group: Sequence[Columns]) -> str:
-        """What stands after FROM: files, or one table."""
-        first = group[0]
-        if isinstance(first, ArrowColumns):
+    def relation(self, columns: Columns) -> str:
+        """What stands after FROM: a file, or a table."""
+        if isinstance(columns, ArrowColumns):
             name = f"events{len(self.tables)}"
-            self.tables[name] = first.events
+            self.tables[name] = columns.events
             return name
-        paths = [str(each.path) for each in group if isinstance(each, ParquetColumns)]
-        return f"read_parquet({self.add(paths)})"
+        return f"read_parquet({self.add([str(columns.path)])})"
 
     def where(self, columns: Columns, question: Question, window: Window) -> str:
         """The condition of the window and of the filter."""

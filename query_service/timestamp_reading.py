@@ -97,7 +97,9 @@ class TimestampReading:
         first, until = narrowed(question, first=question.first or kept, until=question.until)
         found, at = [], first
         while at < until:
-            decision = self._walk.decision_at(at, first=first, until=until)
+            decision = self._walk.decision_from(at, until=until)
+            if decision is None:
+                break
             bounds = decision.segment.timestamps if not decision.segment.is_careful else None
             if decision.read:
                 ends = (bounds.first_ns, bounds.last_ns) if bounds else (_FIRST_NS, _LAST_NS)
@@ -164,8 +166,8 @@ class TimestampReading:
         best = np.zeros(0, _KEYS)
         for columns in self._pieces(active):
             statement = first_keys(columns, self._question, window, limit=size, descending=self._descending)
-            rows = self._engine.database.rows(statement, self._work)
-            merged = np.sort(np.concatenate([best, np.array(rows, _KEYS)]))
+            found = self._engine.database.batches(statement, self._work, rows=size)
+            merged = np.sort(np.concatenate([best, *map(_as_keys, found)]))
             best = (merged[::-1] if self._descending else merged)[:size]
         self.outcome.costs.scanned_events += sum(each.decision.until - each.decision.first for each in active)
         return best
@@ -197,3 +199,10 @@ class TimestampReading:
                     wanted=self._question.may_hold,
                 )
                 yield from columns
+
+
+def _as_keys(batch: pa.RecordBatch) -> npt.NDArray[np.void]:
+    keys = np.empty(batch.num_rows, _KEYS)
+    keys["timestamp"] = batch.column(0).cast(pa.int64()).to_numpy()
+    keys["position"] = batch.column(1).to_numpy()
+    return keys

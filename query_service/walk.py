@@ -6,6 +6,7 @@ that are sealed, archived or removed while the walk is on its way are looked up 
 
 from query_service.planner import Decision, decide
 from query_service.question import Question
+from shared.errors import PositionTrimmed
 from shared.log.committed_position import Committed
 from shared.log.log_reader import SegmentSpan
 from shared.log.segment_columns import ColumnReader
@@ -35,6 +36,28 @@ class Walk:
     def spans(self) -> list[SegmentSpan]:
         """The segments as they were when last looked at."""
         return self._spans
+
+    def decision_from(self, position: Position, *, until: Position) -> Decision | None:
+        """Decide about the first segment of [position, until); see decision_at.
+
+        Where the question names no first position, what was removed meanwhile is passed over; None where that is all.
+        """
+        try:
+            return self.decision_at(position, first=position, until=until)
+        except PositionTrimmed as trimmed:
+            first = Position(int(trimmed.metadata["first_position"]))
+            if self._question.first is not None:
+                raise
+            return self.decision_from(first, until=until) if first < until else None
+
+    def decision_below(self, position: Position, *, first: Position) -> Decision | None:
+        """Decide about the last segment of [first, position); as decision_from."""
+        try:
+            return self.decision_at(Position(position - 1), first=first, until=position)
+        except PositionTrimmed:
+            if self._question.first is not None:
+                raise
+            return None
 
     def decision_at(self, position: Position, *, first: Position, until: Position) -> Decision:
         """Decide about the segment that holds a position, within [first, until).

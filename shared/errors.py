@@ -22,34 +22,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-class EventException(Exception):  # noqa: N818 — the specification names the tree
-    """Base of all exceptions of eventlog."""
-
-    reason: str = "INTERNAL"
-
-    def __init__(self, message: str, *, reason: str | None = None, **metadata: object) -> None:
-        super().__init__(message)
-        if reason is not None:
-            self.reason = reason
-        self.metadata = {key: str(value) for key, value in metadata.items()}
-
-
-class EventConfigException(EventException):
-    """The configuration is wrong; the message says where and what to write instead."""
-
-
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One wrong field: its path, such as "events[3].type", and what is wrong with it."""
+    """One wrong field of a request: its path, such as "events[3].type", and what is wrong with it."""
 
     field: str
     description: str
 
 
-class EventValidationException(EventException):
-    """An event or a request is wrong. `violations` names each field."""
+class EventException(Exception):  # noqa: N818 — the specification names the tree
+    """Base of all exceptions of eventlog. `violations` names each wrong field, where it is fields that are wrong."""
 
-    reason = "INVALID_EVENT"
+    reason: str = "INTERNAL"
 
     def __init__(
         self,
@@ -59,8 +43,21 @@ class EventValidationException(EventException):
         reason: str | None = None,
         **metadata: object,
     ) -> None:
-        super().__init__(message, reason=reason, **metadata)
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
         self.violations = tuple(violations)
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class EventConfigException(EventException):
+    """The configuration is wrong; the message says where and what to write instead."""
+
+
+class EventValidationException(EventException):
+    """An event or a request is wrong."""
+
+    reason = "INVALID_EVENT"
 
 
 class EventStorageException(EventException):

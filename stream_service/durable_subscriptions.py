@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared.clock import Clock
 from shared.errors import EventException, EventStreamException
@@ -185,7 +185,8 @@ class DurableSubscriptions:
             with self._hub.watching(group.changed):
                 await group.read_on()
         except EventException as error:
-            reason, text, metadata = error.reason, str(error), dict(error.metadata)
+            reason, text = error.reason, str(error)
+            metadata: dict[str, Any] = dict(error.metadata)
             group.dismiss_all(lambda: EventStreamException(text, reason=reason, **metadata))
         finally:
             group.reads = False

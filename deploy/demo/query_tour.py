@@ -1,13 +1,15 @@
 """Asks questions of the events that were logged, and exports them; compares every answer. Prints what it does."""
 
 import csv
+import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Self, cast
 
 import pyarrow.parquet as pq
+import zstandard
 
 from deploy.demo.producer import Acknowledged
 from deploy.demo.progress import ProgressBar
@@ -74,7 +76,8 @@ class QueryTour:
             page = self._query.page(question.expression, _PAGE_EVENTS, token)
             pages, events, token = pages + 1, events + len(page.events), page.next_page_token
         took_s = time.perf_counter() - started
-        print(f"\n{question.text}, page by page: {events:,} events on {pages} pages in {took_s:.1f} s")
+        plural = "" if pages == 1 else "s"
+        print(f"\n{question.text}, page by page: {events:,} events on {pages} page{plural} in {took_s:.1f} s")
         if events != count:
             self._problems.append(f"the pages of {question.expression} hold {events} events of {count}")
 
@@ -100,22 +103,21 @@ class QueryTour:
         with TemporaryDirectory(prefix="eventlog-export-") as name:
             folder = Path(name)
             self._export_one(folder / "events.jsonl", "json", "", events, _json_lines)
-            self._export_one(folder / "events.jsonl.zst", "json", "", events, None)
+            self._export_one(folder / "events.jsonl.zst", "json", "", events, _packed_lines)
             self._export_one(folder / "events.parquet", "parquet", "", events, _parquet_rows)
             self._export_one(folder / "found.csv", "csv", question.expression, count, _csv_rows)
 
     def _export_one(
-        self, path: Path, form: str, expression: str, events: int, read_back: Callable[[Path], int] | None
+        self, path: Path, form: str, expression: str, events: int, read_back: Callable[[Path], int]
     ) -> None:
         started = time.perf_counter()
         with ProgressBar(f"  {path.name}", events) as bar:
             report = self._query.export(path, form, expression, zstd=path.suffix == ".zst", on_progress=_advance(bar))
         took_s = time.perf_counter() - started
-        found = report.events if read_back is None else read_back(path)
-        verdict = "" if read_back is None else f"{found:,} events"
+        found = read_back(path)
         print(
             f"  {path.name:<24}{report.events:>10,}{took_s:>9.2f}{report.events / took_s:>12,.0f}"
-            f"{report.bytes / _MB:>9.1f}  {verdict}"
+            f"{report.bytes / _MB:>9.1f}  {found:,} events"
         )
         if {found, report.events} != {events} or path.stat().st_size != report.bytes:
             self._problems.append(f"{path.name} holds {found} events of {events}: {report}")
@@ -136,6 +138,11 @@ def _advance(bar: ProgressBar) -> Callable[[ExportProgress], None]:
 def _json_lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for _ in file)
+
+
+def _packed_lines(path: Path) -> int:
+    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as content:
+        return sum(1 for _ in io.BufferedReader(cast("io.RawIOBase", content)))
 
 
 def _csv_rows(path: Path) -> int:

@@ -44,7 +44,7 @@ SIMULATED = (
     Question("tools that timed out", "payload.status = 'error' AND payload.error CONTAINS 'timed out'"),
     Question("slow stages", "type = 'pipeline.stage.completed' AND payload.duration_ms > 5000"),
     Question("one user's tools", "type LIKE 'hook.tool.*' AND metadata.user = 'user001'"),
-    Question("retries of the nightly digest", "type = 'process.retry.attempted' AND metadata.tags CONTAINS 'eu'"),
+    Question("retries in Europe", "type = 'process.retry.attempted' AND metadata.tags CONTAINS 'eu'"),
     Question("what must never happen", "type LIKE 'audit.*'"),
 )
 

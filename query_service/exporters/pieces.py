@@ -5,7 +5,7 @@ SLICE_EVENTS_MAX events and about SLICE_BYTES_MAX bytes at a time, or one single
 memory is a slice, what the exporter makes of it, and what the exporter keeps.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ class ExportPiece:
     exported_events: int
 
 
-def export_pieces(exporter: Exporter, batches: Iterable[pa.RecordBatch]) -> Iterator[ExportPiece]:
+def export_pieces(exporter: Exporter, batches: Iterable[pa.RecordBatch]) -> Generator[ExportPiece, None, None]:
     """Export the events of the batches (EVENT_SCHEMA), in their order.
 
     Every batch gives at least one piece, maybe empty: progress shows also where a format gives its bytes late.

@@ -22,7 +22,7 @@ from shared.client.export_file import AsyncExportFile
 from shared.client.options import reachable_address
 from shared.client.query_answers import EventPage, ExportReport, FilterExplanation, OnProgress
 from shared.client.query_options import EventOrder, Filters, QueryOptions, Selection
-from shared.client.query_run import ExportRun, QueryRun
+from shared.client.query_run import CountRun, ExportRun, QueryRun
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
 from shared.events.model import RecordedEvent
@@ -82,7 +82,10 @@ class AsyncEventQuery:
 
     async def count(self, filters: Filters = None, **selection: Unpack[Selection]) -> int:
         """Return how many events match; as EventQuery.count."""
-        return messages.count_of(await self._call(self._stub.CountEvents, messages.count_request(filters, selection)))
+        run = CountRun(messages.count_request(filters, selection))
+        while not run.complete:
+            run.take(await self._call(self._stub.CountEvents, run.request))
+        return run.count
 
     async def get(self, event: str | int) -> RecordedEvent:
         """Return the event with an id or at a position; as EventQuery.get."""

@@ -26,7 +26,7 @@ from shared.client.export_file import ExportFile
 from shared.client.options import reachable_address
 from shared.client.query_answers import EventPage, ExportReport, FilterExplanation, OnProgress
 from shared.client.query_options import EventOrder, Filters, QueryOptions, Selection
-from shared.client.query_run import ExportRun, QueryRun
+from shared.client.query_run import CountRun, ExportRun, QueryRun
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
 from shared.events.model import RecordedEvent
@@ -91,8 +91,11 @@ class EventQuery:
         return messages.page_of(self._call(self._stub.ListEvents, request))
 
     def count(self, filters: Filters = None, **selection: Unpack[Selection]) -> int:
-        """Return how many events match. Raises as events(), and EventFilterException where the time is not enough."""
-        return messages.count_of(self._call(self._stub.CountEvents, messages.count_request(filters, selection)))
+        """Return how many events match. Raises as events()."""
+        run = CountRun(messages.count_request(filters, selection))
+        while not run.complete:
+            run.take(self._call(self._stub.CountEvents, run.request))
+        return run.count
 
     def get(self, event: str | int) -> RecordedEvent:
         """Return the event with an id or at a position. Raises EventStorageException (EVENT_NOT_FOUND)."""

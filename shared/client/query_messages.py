@@ -5,7 +5,6 @@ from eventlog.v1 import event_pb2, query_service_pb2
 from shared.client.event_messages import event_of, filters_message
 from shared.client.query_answers import EventPage, FilterExplanation, SegmentDecision
 from shared.client.query_options import EventOrder, Filters, Selection
-from shared.errors import EventFilterException
 from shared.events.model import EventFilters
 
 _ORDERS = {
@@ -61,19 +60,6 @@ def page_of(response: query_service_pb2.ListEventsResponse) -> EventPage:
         next_page_token=response.next_page_token,
         snapshot_position=response.snapshot_position,
     )
-
-
-def count_of(response: query_service_pb2.CountEventsResponse) -> int:
-    """The count of an answer. Raises EventFilterException where it is not complete."""
-    summary = response.summary
-    if summary.partial:
-        raise EventFilterException(
-            f"only {response.count} events were counted ({summary.partial_reason}): give it more time with "
-            "call_timeout_s, or narrow the filter",
-            reason="DEADLINE_EXCEEDED",
-            count=response.count,
-        )
-    return response.count
 
 
 def explanation_of(response: query_service_pb2.ExplainFilterResponse) -> FilterExplanation:

@@ -1,4 +1,4 @@
-"""A query, and an export, as their messages come in: what to ask next, and when it is complete. No I/O.
+"""A query, a count and an export, as their messages come in: what to ask next, and when it is complete. No I/O.
 
 Invariants of a query: each event is given once and none is left out, however often it is interrupted; it is gone on
 with by the service's token where the answer was partial, and behind the last event where the connection broke.
@@ -10,7 +10,7 @@ from eventlog.v1 import query_service_pb2
 
 from shared.client.event_messages import event_of
 from shared.client.query_answers import ExportProgress, ExportReport, OnProgress
-from shared.errors import EventFilterException
+from shared.errors import EventException, EventFilterException, LogCorrupted
 from shared.events.model import RecordedEvent
 
 _BY_TIMESTAMP = frozenset(
@@ -41,7 +41,7 @@ class QueryRun:
     def take(self, response: query_service_pb2.QueryResponse) -> list[RecordedEvent]:
         """Take a message; return its events.
 
-        Raises EventFilterException where the answer ends early and cannot be gone on with.
+        Raises EventFilterException, LogCorrupted where the answer ends early and cannot be gone on with.
         """
         events = [event_of(event) for event in response.events]
         if self._left is not None:
@@ -88,6 +88,24 @@ class QueryRun:
         self._last = 0
 
 
+class CountRun:
+    """The answer to one CountEventsRequest, over as many calls as it takes."""
+
+    def __init__(self, request: query_service_pb2.CountEventsRequest) -> None:
+        self.request = request
+        self.count = 0
+        self.complete = False
+
+    def take(self, response: query_service_pb2.CountEventsResponse) -> None:
+        """Take an answer. Raises EventFilterException, LogCorrupted where it cannot be gone on with."""
+        self.count += response.count
+        summary = response.summary
+        self.complete = not summary.partial
+        if summary.partial and summary.resume_token in ("", self.request.resume_token):
+            raise _cut_short(summary, "the count")
+        self.request.resume_token = summary.resume_token
+
+
 class ExportRun:
     """The file of one ExportRequest; a broken one begins anew."""
 
@@ -100,7 +118,7 @@ class ExportRun:
     def take(self, response: query_service_pb2.ExportResponse) -> bytes:
         """Take a message; return the next bytes of the file.
 
-        Raises EventFilterException where the file would not be complete.
+        Raises EventFilterException, LogCorrupted where the file would not be complete.
         """
         self._bytes += len(response.data)
         self._events = max(self._events, response.exported_events)
@@ -135,10 +153,16 @@ class ExportRun:
             self._on_progress(ExportProgress(events=self._events, bytes=self._bytes))
 
 
-def _cut_short(summary: query_service_pb2.ReadSummary, what: str) -> EventFilterException:
+def _cut_short(summary: query_service_pb2.ReadSummary, what: str) -> EventException:
+    """The error for an answer that ends early and cannot be gone on with; its metadata says partial_reason."""
+    if summary.partial_reason == "DAMAGE":
+        return LogCorrupted(
+            f"{what} is not complete: it came to damaged positions; VerifyLog tells which, ask around them",
+            partial_reason=summary.partial_reason,
+        )
     return EventFilterException(
         f"{what} is not complete ({summary.partial_reason}): give it more time, or ask for less",
-        reason="DEADLINE_EXCEEDED" if summary.partial_reason == "DEADLINE" else "INTERNAL",
+        reason="INTERNAL",
         partial_reason=summary.partial_reason,
     )
 

@@ -1,44 +1,50 @@
 """Filters over batches of live events: for each row at once whether the filter holds. Pure.
 
-A comparison of an event's field is made once for each distinct value in the batch, a number in the payload is compared
-as a column; payloads are read once for all filters that look at the same `EventBatch`.
+Columns are compared as wholes, or once for each distinct value; what lies in the payload is read only for the rows
+that the rest of the filter has not decided, and once for all filters that look at the same `EventBatch`.
 
 Invariant: the mask says of each row what the predicate of the same tree says of the event.
 """
 
 import operator
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.filters.event_batch import EventBatch, Mask
 from shared.filters.fields import kind_of
+from shared.filters.intervals import Interval, integers_that_are
 from shared.filters.payload_document import MISSING, walk
-from shared.filters.predicate import test_of
-from shared.filters.regular_expressions import finder
 from shared.filters.resolution import resolve_now
 from shared.filters.tree import (
     And,
+    Between,
     Comparison,
     Contains,
     Everything,
     Exists,
-    In,
+    Instant,
     IsNull,
     Leaf,
+    Like,
     Matches,
     Not,
     Number,
     Operator,
     Or,
-    Text,
     Tree,
     leaves,
     uses_now,
+    values_of,
 )
+from shared.filters.value_masks import by_value, comparer, looked_up_texts, text_search
+from shared.filters.value_tests import test_of
 
-_Masker: TypeAlias = Callable[[EventBatch], Mask]
+# Says for which of the wanted rows a filter holds. What it says of other rows means nothing.
+_Masker: TypeAlias = Callable[[EventBatch, Mask], Mask]
 
 _OPERATORS: dict[Operator, Callable[..., Mask]] = {
     "=": operator.eq,
@@ -55,13 +61,12 @@ class BatchFilter:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._uses_now = uses_now(tree)
-        self._masker = None if self._uses_now else _compile(tree)
+        self._masker = None if uses_now(tree) else _compile(tree)
 
     def mask(self, events: EventBatch, *, now_ns: int) -> Mask:
         """Return whether the filter holds, one for each row. now_ns: what now() means."""
         masker = self._masker or _compile(resolve_now(self._tree, now_ns))
-        return masker(events)
+        return masker(events, np.ones(len(events), np.bool_))
 
 
 def _compile(tree: Tree) -> _Masker:
@@ -71,9 +76,9 @@ def _compile(tree: Tree) -> _Masker:
         return _all(operands) if isinstance(tree, And) else _any(operands)
     if isinstance(tree, Not):
         masker = _compile(tree.operand)
-        return lambda events: ~masker(events)
+        return lambda events, wanted: ~masker(events, wanted)
     if isinstance(tree, Everything):
-        return lambda events: np.ones(len(events), np.bool_)
+        return lambda _events, wanted: wanted
     kind = kind_of(tree.field)
     if kind == "payload":
         return _whole_payload(tree)
@@ -85,25 +90,24 @@ def _reads_payload(tree: Tree) -> bool:
 
 
 def _all(operands: list[_Masker]) -> _Masker:
-    def mask(events: EventBatch) -> Mask:
-        found = operands[0](events)
-        for operand in operands[1:]:
-            if not found.any():
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        for operand in operands:
+            if not wanted.any():
                 break
-            found = found & operand(events)
-        return found
+            wanted = wanted & operand(events, wanted)
+        return wanted
 
     return mask
 
 
 def _any(operands: list[_Masker]) -> _Masker:
-    def mask(events: EventBatch) -> Mask:
-        found = operands[0](events)
-        for operand in operands[1:]:
-            if found.all():
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        undecided = wanted
+        for operand in operands:
+            if not undecided.any():
                 break
-            found = found | operand(events)
-        return found
+            undecided = undecided & ~operand(events, undecided)
+        return wanted & ~undecided
 
     return mask
 
@@ -111,94 +115,114 @@ def _any(operands: list[_Masker]) -> _Masker:
 def _column(leaf: Leaf) -> _Masker:
     """Compile a comparison of a field outside of the payload."""
     if isinstance(leaf, Exists | IsNull):
-        wanted = isinstance(leaf, Exists) or leaf.negated
-        return lambda events: _by_value(events, leaf, lambda value: (value is not None) is wanted)
-    texts = _looked_up(leaf)
-    if texts is not None:
-        return lambda events: _is_one_of(events, leaf, texts)
-    test = test_of(leaf)
-    return lambda events: _by_value(events, leaf, lambda value: bool(test(value)))
+        wants_value = isinstance(leaf, Exists) or leaf.negated
+        return lambda events, _: by_value(events.values(leaf.field), lambda value: (value is not None) is wants_value)
+    if kind_of(leaf.field) in {"integer", "time"} and isinstance(leaf, Comparison | Between):
+        return _integers(leaf)
+    compare = comparer(leaf)
+    return lambda events, _: compare(events.values(leaf.field))
 
 
-def _looked_up(leaf: Leaf) -> list[str] | None:
-    """Return the texts of which a column must have one, None if the comparison is another."""
-    if kind_of(leaf.field) != "text" or leaf.field.name == "id":
-        return None
-    if isinstance(leaf, Comparison) and leaf.operator == "=":
-        return [leaf.value.value] if isinstance(leaf.value, Text) else []
-    if isinstance(leaf, In) and not leaf.negated:
-        return [value.value for value in leaf.values if isinstance(value, Text)]
-    return None
+def _integers(leaf: Comparison | Between) -> _Masker:
+    """Compare integers or times with the bounds of those that the comparison holds for."""
+    numbers = [_number_of(value) for value in values_of(leaf) if isinstance(value, Number | Instant)]
+    if not numbers:
+        return lambda _events, wanted: np.zeros_like(wanted)
+    if isinstance(leaf, Between):
+        negated = leaf.negated
+        interval = integers_that_are(">=", numbers[0]) & integers_that_are("<=", numbers[1])
+    else:
+        negated = leaf.operator == "!="
+        interval = integers_that_are("=" if negated else leaf.operator, numbers[0])
+    if negated:
+        return lambda events, _: ~_is_within(events.integers(leaf.field), interval)
+    return lambda events, _: _is_within(events.integers(leaf.field), interval)
 
 
-def _is_one_of(events: EventBatch, leaf: Leaf, texts: list[str]) -> Mask:
-    values = events.column(leaf.field)
-    places = [values.places[text] for text in texts if text in values.places]
-    if len(places) == 1:
-        found: Mask = values.codes == places[0]
-        return found
-    return np.isin(values.codes, places)
+def _number_of(value: Number | Instant) -> Decimal | int:
+    return value.ns if isinstance(value, Instant) else value.value
 
 
-def _by_value(events: EventBatch, leaf: Leaf, holds: Callable[[object], bool]) -> Mask:
-    values = events.column(leaf.field)
-    return np.array([holds(value) for value in values.distinct], np.bool_)[values.codes]
+def _is_within(integers: npt.NDArray[Any], interval: Interval) -> Mask:
+    found: Mask = np.ones(len(integers), np.bool_)
+    if interval.first is not None:
+        found &= integers >= interval.first
+    if interval.last is not None:
+        found &= integers <= interval.last
+    return found
 
 
 def _payload_value(leaf: Leaf) -> _Masker:
     """Compile a comparison of a value inside of the payload."""
     path = leaf.field.path
     if isinstance(leaf, Exists):
-        return lambda events: _mask(value is not MISSING for value in events.path(path))
+        return lambda events, wanted: by_value(events.path_values(path, wanted), lambda value: value is not MISSING)
     if isinstance(leaf, IsNull):
-        wanted = not leaf.negated
-        return lambda events: _mask((value is None or value is MISSING) is wanted for value in events.path(path))
+        return lambda events, wanted: by_value(
+            events.path_values(path, wanted), lambda value: (value is None or value is MISSING) is not leaf.negated
+        )
     if isinstance(leaf, Comparison) and isinstance(leaf.value, Number):
         return _number(leaf, leaf.operator, leaf.value)
-    return lambda events: _exactly(events, leaf, range(len(events)))
+    if isinstance(leaf, Between) and isinstance(leaf.low, Number):
+        return _compile(_as_comparisons(leaf))
+    if isinstance(leaf, Like | Matches) or looked_up_texts(leaf) is not None:
+        compare = comparer(leaf)
+        return lambda events, wanted: compare(events.path_values(path, wanted))
+    holds = _exact_test(leaf)
 
-
-def _number(leaf: Leaf, operation: Operator, number: Number) -> _Masker:
-    """Compare doubles: rounding keeps the order. Where they are equal, the exact numbers decide."""
-    double = float(number.value)
-    holds = _OPERATORS[operation]
-
-    def mask(events: EventBatch) -> Mask:
-        numbers = events.numbers(leaf.field.path)
-        found = holds(numbers, double) & ~np.isnan(numbers)
-        equal = np.flatnonzero(numbers == double)
-        if len(equal):
-            found[equal] = _exactly(events, leaf, equal.tolist())
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        values = events.path_values(path, wanted)
+        table = np.array([holds(events, *each) for each in zip(values.distinct, values.rows, strict=True)], np.bool_)
+        found: Mask = table[values.codes]
         return found
 
     return mask
 
 
-def _exactly(events: EventBatch, leaf: Leaf, rows: range | list[int]) -> Mask:
-    """Test what lies under the path of the payload in some rows."""
+def _number(leaf: Leaf, operation: Operator, number: Number) -> _Masker:
+    """Compare doubles: rounding keeps the order. Where they are equal, the numbers themselves decide."""
+    double = float(number.value)
+    compare, holds = _OPERATORS[operation], _exact_test(leaf)
+
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        values = events.path_values(leaf.field.path, wanted)
+        found: Mask = compare(values.numbers, double) & ~np.isnan(values.numbers)
+        for row in np.flatnonzero(wanted & (values.numbers == double)).tolist():
+            found[row] = holds(events, values.distinct[values.codes[row]], row)
+        return found
+
+    return mask
+
+
+def _as_comparisons(leaf: Between) -> Tree:
+    if leaf.negated:
+        return Or((Comparison(leaf.field, "<", leaf.low), Comparison(leaf.field, ">", leaf.high)))
+    return And((Comparison(leaf.field, ">=", leaf.low), Comparison(leaf.field, "<=", leaf.high)))
+
+
+def _exact_test(leaf: Leaf) -> Callable[[EventBatch, Any, int], bool]:
+    """Return the test of a value in a row, which reads the payload exactly where a rounded number cannot tell."""
     test, path = test_of(leaf), leaf.field.path
-    values, documents = events.path(path), events.documents
 
-    def holds(row: int) -> bool:
-        result = test(values[row])
-        return bool(test(walk(documents[row].exact, path))) if result is None else result
+    def holds(events: EventBatch, value: Any, row: int) -> bool:
+        result = test(value)
+        return bool(test(walk(events.documents[row].exact, path))) if result is None else result
 
-    return np.array([holds(row) for row in rows], np.bool_)
+    return holds
 
 
 def _whole_payload(leaf: Leaf) -> _Masker:
     """Compile a comparison of the payload's text."""
     if isinstance(leaf, Exists | IsNull):
         always = isinstance(leaf, Exists) or leaf.negated
-        return lambda events: np.full(len(events), always)
-    if isinstance(leaf, Matches):
-        find, wanted = finder(leaf.pattern), not leaf.negated
-        return lambda events: _mask(find(document.compact) is wanted for document in events.documents)
-    assert isinstance(leaf, Contains)
-    assert isinstance(leaf.value, Text), "the checks let no other literal pass"
-    text, contained = leaf.value.value, not leaf.negated
-    return lambda events: _mask((text in document.compact) is contained for document in events.documents)
+        return lambda _events, wanted: np.full_like(wanted, always)
+    assert isinstance(leaf, Contains | Matches), "the checks let no other operator pass"
+    search = text_search(leaf)
 
+    def mask(events: EventBatch, wanted: Mask) -> Mask:
+        found = np.zeros_like(wanted)
+        texts = events.compact_payloads
+        found[wanted] = search([texts[row] for row in np.flatnonzero(wanted).tolist()])
+        return found
 
-def _mask(holds: Iterable[bool]) -> Mask:
-    return np.fromiter(holds, np.bool_)
+    return mask

@@ -6,40 +6,13 @@ Bounds are what follows from the filter as a whole: they may be wider than they 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
+from shared.filters.intervals import EMPTY, UNBOUNDED, Interval
 from shared.filters.patterns import prefix_end
+from shared.log.index_sidecar import Sidecar
 
 _HOUR_NS = 3_600 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Integers from first to last, both included; None: no bound on that side. Empty if first is above last."""
-
-    first: int | None = None
-    last: int | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no integer is in it."""
-        return self.first is not None and self.last is not None and self.first > self.last
-
-    def overlaps(self, first: int, last: int) -> bool:
-        """Return whether it has an integer from first to last, both included."""
-        starts_too_late = self.first is not None and self.first > last
-        ends_too_early = self.last is not None and self.last < first
-        return not (self.is_empty or starts_too_late or ends_too_early)
-
-    def __and__(self, other: "Interval") -> "Interval":
-        firsts = [each for each in (self.first, other.first) if each is not None]
-        lasts = [each for each in (self.last, other.last) if each is not None]
-        return Interval(max(firsts, default=None), min(lasts, default=None))
-
-    def __or__(self, other: "Interval") -> "Interval":
-        first = None if self.first is None or other.first is None else min(self.first, other.first)
-        last = None if self.last is None or other.last is None else max(self.last, other.last)
-        return Interval(first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,54 +46,6 @@ class TextSet:
         return sorted([*exact, *((prefix, prefix_end(prefix)) for prefix in self.prefixes)], key=lambda pair: pair[0])
 
 
-class _Ends(Protocol):
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-
-
-class _Counts(Protocol):
-    @property
-    def by_value(self) -> Mapping[str, int]: ...
-    @property
-    def cut(self) -> bool: ...
-
-
-class _Summary(Protocol):
-    @property
-    def position(self) -> _Ends | None: ...
-    @property
-    def recorded_at(self) -> _Ends | None: ...
-    @property
-    def timestamp(self) -> _Ends | None: ...
-    @property
-    def by_type(self) -> _Counts: ...
-    @property
-    def by_source(self) -> _Counts: ...
-    @property
-    def by_hour(self) -> Mapping[int, int]: ...
-    @property
-    def by_hour_cut(self) -> bool: ...
-
-
-class SegmentIndex(Protocol):
-    """What is known of a file without opening it, as `shared.log.index_sidecar.Sidecar` has it."""
-
-    @property
-    def summary(self) -> _Summary:
-        """Smallest and largest values, and counts; see index_sidecar.Summary."""
-
-    def may_contain_correlation_id(self, value: str) -> bool:
-        """Return False only if no event of the file has this correlation id."""
-
-    def may_contain_session_id(self, value: str) -> bool:
-        """Return False only if no event of the file has this session id."""
-
-    def may_contain_user(self, value: str) -> bool:
-        """Return False only if no event of the file has this user."""
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Bounds of a filter; all of them hold. Times are nanoseconds; None: not bounded.
@@ -128,9 +53,9 @@ class Bounds:
     `ids` are ids as they are written, also of other logs; those of the log bound the position, too.
     """
 
-    position: Interval = Interval()
-    timestamp: Interval = Interval()
-    recorded_at: Interval = Interval()
+    position: Interval = UNBOUNDED
+    timestamp: Interval = UNBOUNDED
+    recorded_at: Interval = UNBOUNDED
     types: TextSet | None = None
     sources: TextSet | None = None
     ids: frozenset[str] | None = None
@@ -150,15 +75,15 @@ class Bounds:
             or any(each is not None and not each for each in equalities)
         )
 
-    def may_match(self, index: SegmentIndex) -> bool:
+    def may_match(self, sidecar: Sidecar) -> bool:
         """Return False only if the filter holds for no event of the file."""
-        return self.exclusion(index) is None
+        return self.exclusion(sidecar) is None
 
-    def exclusion(self, index: SegmentIndex) -> str | None:
+    def exclusion(self, sidecar: Sidecar) -> str | None:
         """Return the name of the field by which the file has nothing for the filter, None if it may have."""
         if self.is_empty:
             return "contradiction"
-        summary = index.summary
+        summary = sidecar.summary
         for name, interval, ends in (
             ("position", self.position, summary.position),
             ("recorded_at", self.recorded_at, summary.recorded_at),
@@ -172,9 +97,9 @@ class Bounds:
             if texts is not None and not counts.cut and not any(value in texts for value in counts.by_value):
                 return name
         for name, values, may_contain in (
-            ("correlation_id", self.correlation_ids, index.may_contain_correlation_id),
-            ("metadata.session_id", self.session_ids, index.may_contain_session_id),
-            ("metadata.user", self.users, index.may_contain_user),
+            ("correlation_id", self.correlation_ids, sidecar.may_contain_correlation_id),
+            ("metadata.session_id", self.session_ids, sidecar.may_contain_session_id),
+            ("metadata.user", self.users, sidecar.may_contain_user),
         ):
             if values is not None and not any(map(may_contain, values)):
                 return name
@@ -187,7 +112,7 @@ class Bounds:
 _NAMES = tuple(each.name for each in fields(Bounds))
 
 # The bounds of a filter that holds for no event.
-NOTHING = Bounds(position=Interval(1, 0))
+NOTHING = Bounds(position=EMPTY)
 
 
 def both(first: Bounds, second: Bounds) -> Bounds:

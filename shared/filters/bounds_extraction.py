@@ -4,12 +4,14 @@ A NOT bounds nothing, unless it turns into another comparison. A comparison of t
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 
-from shared.filters.bounds import NOTHING, Bounds, Interval, TextSet, both, either
+from shared.filters.bounds import NOTHING, Bounds, TextSet, both, either
 from shared.filters.fields import kind_of
 from shared.filters.id_positions import about_positions
+from shared.filters.intervals import EMPTY, UNBOUNDED, Interval, integers_that_are
 from shared.filters.patterns import exact_text, literal_prefix
 from shared.filters.resolution import push_not_down
 from shared.filters.tree import (
@@ -33,8 +35,6 @@ from shared.filters.tree import (
     Value,
     uses_now,
 )
-
-_NO_INTEGER = Interval(1, 0)
 
 
 def extract_bounds(tree: Tree, log_id: str) -> Bounds:
@@ -89,40 +89,19 @@ def _interval(leaf: Leaf, bounds_of: Callable[[Operator, Value], Interval]) -> I
     if isinstance(leaf, Comparison):
         return bounds_of(leaf.operator, leaf.value)
     if isinstance(leaf, In) and not leaf.negated:
-        return functools.reduce(_hull, (bounds_of("=", value) for value in leaf.values))
+        return functools.reduce(operator.or_, (bounds_of("=", value) for value in leaf.values))
     if isinstance(leaf, Between) and not leaf.negated:
         return bounds_of(">=", leaf.low) & bounds_of("<=", leaf.high)
-    return Interval()
+    return UNBOUNDED
 
 
-def _hull(first: Interval, second: Interval) -> Interval:
-    if first.is_empty or second.is_empty:
-        return second if first.is_empty else first
-    return first | second
-
-
-def _time_bounds(operator: Operator, value: Value) -> Interval:
+def _time_bounds(operation: Operator, value: Value) -> Interval:
     assert isinstance(value, Instant), "the checks let nothing else pass"
-    return _integer_bounds(operator, value.ns, is_whole=True)
+    return integers_that_are(operation, value.ns)
 
 
-def _number_bounds(operator: Operator, value: Value) -> Interval:
-    if not isinstance(value, Number):
-        return _NO_INTEGER
-    number = value.value
-    floor = int(number) - (1 if number < int(number) else 0)
-    return _integer_bounds(operator, floor, is_whole=number == floor)
-
-
-def _integer_bounds(operator: Operator, floor: int, *, is_whole: bool) -> Interval:
-    """Return the integers that compare with a number, of which the integer at or below it is given."""
-    if operator == "!=":
-        return Interval()
-    if operator == "=":
-        return Interval(floor, floor) if is_whole else _NO_INTEGER
-    if operator in {"<", "<="}:
-        return Interval(None, floor - 1 if operator == "<" and is_whole else floor)
-    return Interval(floor if operator == ">=" and is_whole else floor + 1, None)
+def _number_bounds(operation: Operator, value: Value) -> Interval:
+    return integers_that_are(operation, value.value) if isinstance(value, Number) else EMPTY
 
 
 def _id(leaf: Leaf, log_id: str) -> Bounds:

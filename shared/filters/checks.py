@@ -14,7 +14,7 @@ from shared.errors import EventValidationException
 from shared.events.timestamps import parse_timestamp
 from shared.filters.durations import DURATION_DAYS_MAX, parse_duration
 from shared.filters.fields import FIELD_NAMES, FieldProblem, kind_of, print_field, read_field
-from shared.filters.limits import EXPONENT_MAX, PATH_SEGMENTS_MAX, PATTERN_BYTES_MAX
+from shared.filters.limits import EXPONENT_MAX, PATH_SEGMENTS_MAX, PATTERN_BYTES_MAX, REGEX_MEMORY_BYTES_MAX
 from shared.filters.patterns import split_pattern
 from shared.filters.problems import FilterProblem, shorten
 from shared.filters.regular_expressions import compile_regex, too_large
@@ -53,7 +53,8 @@ def parse_field(text: str) -> Field:
         raise FilterProblem(
             f"the path has {len(field.path)} segments, at most {PATH_SEGMENTS_MAX} are allowed: filter by a key "
             "higher up",
-            limit="path_segments",
+            reason="FILTER_PATH_TOO_LONG",
+            limit=PATH_SEGMENTS_MAX,
         )
     return field
 
@@ -67,7 +68,9 @@ def parse_number(text: str) -> Number:
         value = None
     if value is None or (value != 0 and abs(value.adjusted()) > EXPONENT_MAX):
         raise FilterProblem(
-            f"the number is out of range: write one between 1e-{EXPONENT_MAX} and 1e{EXPONENT_MAX}", limit="exponent"
+            f"the number is out of range: write one between 1e-{EXPONENT_MAX} and 1e{EXPONENT_MAX}",
+            reason="FILTER_NUMBER_OUT_OF_RANGE",
+            limit=EXPONENT_MAX,
         )
     return Number(value)
 
@@ -78,7 +81,11 @@ def parse_now(sign: str | None, duration: str | None) -> Now:
         return Now()
     length = parse_duration(duration)
     if length is None:
-        raise FilterProblem(f"a duration is at most {DURATION_DAYS_MAX}d: write the time itself", limit="duration")
+        raise FilterProblem(
+            f"a duration is at most {DURATION_DAYS_MAX}d: write the time itself",
+            reason="FILTER_DURATION_TOO_LONG",
+            limit=DURATION_DAYS_MAX,
+        )
     return Now(-length if sign == "-" else length)
 
 
@@ -134,7 +141,8 @@ def check_regex(pattern: str) -> None:
         if too_large(str(error)):
             raise FilterProblem(
                 "the regular expression needs too much memory: repeat less, or use smaller character classes",
-                limit="regular_expression_memory",
+                reason="FILTER_REGEX_TOO_LARGE",
+                limit=REGEX_MEMORY_BYTES_MAX,
             ) from error
         raise FilterProblem(
             f"RE2 does not take the regular expression: {shorten(str(error))}", expected="an RE2 regular expression"
@@ -180,16 +188,21 @@ def _check_length(pattern: str, what: str) -> None:
     if size > PATTERN_BYTES_MAX:
         raise FilterProblem(
             f"{what} has {size} bytes, at most {PATTERN_BYTES_MAX} are allowed: shorten it",
-            limit="pattern_bytes",
+            reason="FILTER_PATTERN_TOO_LONG",
+            limit=PATTERN_BYTES_MAX,
         )
 
 
 def _no_field(text: str) -> FilterProblem:
-    """Say that a name is no field, and which one was probably meant."""
-    meant = _meant_field(text)
-    hint = f"did you mean {meant}?" if meant else f"a key of the payload is written payload.{shorten(text)}"
+    """Say that a name is no field, and which one was probably meant: a key of the payload if none is near."""
+    meant, key = _meant_field(text), f"payload.{text}"
+    hint = f"did you mean {shorten(meant)}?" if meant else f"a key of the payload is written {shorten(key)}"
+    suggestion = meant or key
     return FilterProblem(
-        f"{shorten(text)} is no field; {hint}", expected=", ".join(FIELD_NAMES), suggestion=shorten(meant)
+        f"{shorten(text)} is no field; {hint}",
+        # A cut one could not be taken over.
+        suggestion=suggestion if suggestion == shorten(suggestion) else "",
+        expected=", ".join(FIELD_NAMES),
     )
 
 
@@ -197,6 +210,6 @@ def _meant_field(text: str) -> str:
     """Return the nearest field to a name that is none; empty where none is near."""
     root, dot, rest = text.partition(".")
     if dot and root not in {"payload", "metadata"} and (near := nearest(root, ["payload", "metadata"])):
-        return f"{near}.{shorten(rest)}"
+        return f"{near}.{rest}"
     shorter = {name.removeprefix("metadata."): name for name in FIELD_NAMES}
     return shorter.get(text) or nearest(text, FIELD_NAMES)

@@ -1,10 +1,11 @@
-"""A batch of events as filters look at it: what several filters ask for is made once, when it is first asked for. Pure.
+"""A batch of events as filters look at it: what several filters ask for is read once, when it is first asked for. Pure.
 
-Invariant: a value of a row is what `LiveEvent` has for the event: None where the event lacks the field.
+Invariants:
+- A value of a row is what `LiveEvent` has for the event: None where the event lacks the field.
+- A payload is parsed at most once, and only where a filter cannot tell without it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -14,25 +15,76 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shared.columns.answers import event_ids
-from shared.columns.arrow import Array
-from shared.columns.arrow import compute as pc
+from shared.columns.arrow import Array, StringArray
 from shared.filters.fields import kind_of
-from shared.filters.payload_document import PayloadDocument, path_reader
+from shared.filters.payload_document import MISSING, PayloadDocument, compact_json, path_reader
 from shared.filters.tree import Field
 
 Mask = npt.NDArray[np.bool_]
+Path = tuple[str | int, ...]
 
 _NUMBERS = frozenset({int, float, Decimal})
+_NAN, _INFINITY = float("nan"), float("inf")
 
 
-@dataclass(slots=True)
-class ColumnValues:
-    """The values of a field: row r has distinct[codes[r]]. Not every value need be there once only."""
+class Values:
+    """The values of a field: row r has distinct[codes[r]]. Texts are distinct; of all else a row may have its own."""
 
-    distinct: Sequence[Any]
-    codes: npt.NDArray[np.intp]
-    # Places of distinct values; empty where they are not looked up.
-    places: dict[Any, int]
+    def __init__(self, distinct: list[Any], codes: npt.NDArray[np.intp], texts: dict[str, int]) -> None:
+        self.distinct = distinct
+        self.codes = codes
+        # The place of each text among the distinct values.
+        self.texts = texts
+
+    @classmethod
+    def of_rows(cls, values: list[Any]) -> "Values":
+        """Take one value for each row."""
+        return cls(values, np.arange(len(values)), {})
+
+    @classmethod
+    def of_texts(cls, column: StringArray) -> "Values":
+        """Take a column of strings; null is None."""
+        encoded = column.dictionary_encode()
+        texts = encoded.dictionary.to_pylist()
+        codes = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False).astype(np.intp)
+        return cls([*texts, None], codes, {text: place for place, text in enumerate(texts)})
+
+
+class PathValues(Values):
+    """What lies under a path of the payload, read row by row as it is needed; MISSING where nothing does."""
+
+    def __init__(self, path: Path, documents: "_Documents") -> None:
+        size = len(documents)
+        super().__init__([MISSING], np.zeros(size, np.intp), {})
+        # For each distinct value a row that has it.
+        self.rows = [0]
+        # The doubles next to the numbers; NaN in rows that have none.
+        self.numbers = np.full(size, np.nan)
+        self._unread = np.ones(size, np.bool_)
+        self._read_document = path_reader(path)
+        self._documents = documents
+
+    def read(self, wanted: Mask) -> None:
+        """Read the wanted rows that were not read before."""
+        rows = np.flatnonzero(self._unread & wanted)
+        if len(rows):
+            self._unread[rows] = False
+            found = [self._read_document(self._documents[row]) for row in rows.tolist()]
+            self.codes[rows] = [*map(self._place_of, found, rows.tolist())]
+            self.numbers[rows] = [*map(_double, found)]
+
+    def _place_of(self, value: Any, row: int) -> int:
+        """Return the place of a value, a new one unless it is a known text or MISSING."""
+        if value is MISSING:
+            return 0
+        place = len(self.distinct)
+        if type(value) is str:
+            known = self.texts.setdefault(value, place)
+            if known != place:
+                return known
+        self.distinct.append(value)
+        self.rows.append(row)
+        return place
 
 
 class EventBatch:
@@ -42,67 +94,84 @@ class EventBatch:
         """Look at events of the log of this id."""
         self._events = events
         self._log_id = log_id
-        self._columns: dict[Field, ColumnValues] = {}
-        self._paths: dict[tuple[str | int, ...], list[Any]] = {}
-        self._numbers: dict[tuple[str | int, ...], npt.NDArray[np.float64]] = {}
+        self._columns: dict[str, Values] = {}
+        self._integers: dict[str, npt.NDArray[Any]] = {}
+        self._paths: dict[Path, PathValues] = {}
 
     def __len__(self) -> int:
         return self._events.num_rows
 
     @cached_property
-    def documents(self) -> list[PayloadDocument]:
+    def documents(self) -> "_Documents":
         """The payload of each row."""
-        payloads: Array = self._events.column("payload")
-        return [PayloadDocument(text) for text in payloads.to_pylist()]
+        return _Documents(self._payloads)
 
-    def column(self, field: Field) -> ColumnValues:
+    @cached_property
+    def compact_payloads(self) -> list[str]:
+        """The payload of each row, without white space between tokens."""
+        return [compact_json(text) for text in self._payloads]
+
+    def values(self, field: Field) -> Values:
         """The values of a field outside of the payload."""
-        found = self._columns.get(field)
+        found = self._columns.get(field.name)
         if found is None:
-            found = self._columns[field] = self._read_column(field)
+            found = self._columns[field.name] = self._read_column(field)
         return found
 
-    def path(self, path: tuple[str | int, ...]) -> list[Any]:
-        """What lies under a path of the payload in each row, as `path_reader` reads it."""
+    def integers(self, field: Field) -> npt.NDArray[Any]:
+        """The values of a field that holds integers or times, in nanoseconds since the epoch."""
+        found = self._integers.get(field.name)
+        if found is None:
+            column: Array = self._events.column(field.name)
+            numbers = column.cast(pa.int64()) if kind_of(field) == "time" else column
+            found = self._integers[field.name] = numbers.to_numpy(zero_copy_only=False)
+        return found
+
+    def path_values(self, path: Path, wanted: Mask) -> PathValues:
+        """What lies under a path of the payload, in the wanted rows at least."""
         found = self._paths.get(path)
         if found is None:
-            read = path_reader(path)
-            found = self._paths[path] = [read(document) for document in self.documents]
+            found = self._paths[path] = PathValues(path, self.documents)
+        found.read(wanted)
         return found
 
-    def numbers(self, path: tuple[str | int, ...]) -> npt.NDArray[np.float64]:
-        """The doubles next to the numbers under a path; NaN in rows that have none."""
-        found = self._numbers.get(path)
-        if found is None:
-            values = [_double(value) for value in self.path(path)]
-            found = self._numbers[path] = np.array(values, np.float64)
-        return found
+    @cached_property
+    def _payloads(self) -> list[str]:
+        column: StringArray = self._events.column("payload")
+        payloads: list[str] = column.to_pylist()
+        return payloads
 
-    def _read_column(self, field: Field) -> ColumnValues:
+    def _read_column(self, field: Field) -> Values:
         if field.name == "id":
-            return _each(event_ids(self._log_id, self._events.column("position")).to_pylist())
+            return Values.of_texts(event_ids(self._log_id, self._events.column("position")))
         column: Array = self._events.column(field.name.removeprefix("metadata."))
-        kind = kind_of(field)
-        if kind == "tags":
-            return _each(column.to_pylist())
-        if kind == "text":
-            encoded = column.dictionary_encode()
-            distinct = encoded.dictionary.to_pylist()
-            codes = pc.fill_null(encoded.indices, len(distinct)).to_numpy(zero_copy_only=False).astype(np.intp)
-            return ColumnValues([*distinct, None], codes, {text: place for place, text in enumerate(distinct)})
-        numbers = column.cast(pa.int64()) if kind == "time" else column
-        distinct_numbers, codes = np.unique(numbers.to_numpy(zero_copy_only=False), return_inverse=True)
-        return ColumnValues(distinct_numbers.tolist(), codes, {})
+        if kind_of(field) == "text":
+            return Values.of_texts(column)
+        return Values.of_rows(self.integers(field).tolist() if kind_of(field) != "tags" else column.to_pylist())
 
 
-def _each(values: list[Any]) -> ColumnValues:
-    return ColumnValues(values, np.arange(len(values)), {})
+class _Documents:
+    """Payloads by row, each made a document when it is first asked for."""
+
+    def __init__(self, payloads: Sequence[str]) -> None:
+        self._payloads = payloads
+        self._documents: list[PayloadDocument | None] = [None] * len(payloads)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __getitem__(self, row: int) -> PayloadDocument:
+        found = self._documents[row]
+        if found is None:
+            found = self._documents[row] = PayloadDocument(self._payloads[row])
+        return found
 
 
 def _double(value: Any) -> float:
+    """Return the double next to a number, NaN for all else."""
     if type(value) not in _NUMBERS:
-        return float("nan")
+        return _NAN
     try:
         return float(value)
     except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
+        return _INFINITY if value > 0 else -_INFINITY

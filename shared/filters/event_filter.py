@@ -3,8 +3,7 @@
 import datetime as dt
 import functools
 import re
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import fields
 
 from shared.clock import Clock, SystemClock
 from shared.events.model import Event, EventFilters
@@ -15,6 +14,7 @@ from shared.filters.tree import Tree, uses_now
 
 # Filters that are kept compiled in a process.
 _KEPT_MAX = 128
+_PARTS = tuple(each.name for each in fields(EventFilters))
 
 
 class EventFilter:
@@ -57,46 +57,19 @@ class EventFilter:
         Raises EventFilterException if the filter is wrong, EventValidationException if the event cannot be
         written as JSON.
         """
-        tree, predicate = _compiled(_Key.of(filters))
+        tree, predicate = _compiled(tuple(_frozen(getattr(filters, part)) for part in _PARTS))
         if uses_now(tree):
             predicate = compile_predicate(tree, self._clock.now_ns())
         return predicate(LiveEvent.of(event))
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """EventFilters with tuples for lists, so that equal ones are found again."""
-
-    type_patterns: tuple[str, ...]
-    time_range: tuple[dt.datetime | None, dt.datetime | None] | None
-    sources: tuple[str, ...]
-    correlation_ids: tuple[str, ...]
-    content_patterns: tuple[str | re.Pattern[str], ...]
-    expression: str
-
-    @classmethod
-    def of(cls, filters: EventFilters) -> Self:
-        """Take what a filter holds now: its lists may change later."""
-        return cls(
-            tuple(filters.type_patterns),
-            filters.time_range,
-            tuple(filters.sources),
-            tuple(filters.correlation_ids),
-            tuple(filters.content_patterns),
-            filters.expression,
-        )
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @functools.lru_cache(maxsize=_KEPT_MAX)
-def _compiled(key: _Key) -> tuple[Tree, Predicate]:
-    filters = EventFilters(
-        type_patterns=list(key.type_patterns),
-        time_range=key.time_range,
-        sources=list(key.sources),
-        correlation_ids=list(key.correlation_ids),
-        content_patterns=list(key.content_patterns),
-        expression=key.expression,
-    )
-    tree = filters_to_tree(filters)
+def _compiled(parts: tuple[object, ...]) -> tuple[Tree, Predicate]:
+    """Compile a filter of which nothing can change."""
+    tree = filters_to_tree(EventFilters(**dict(zip(_PARTS, parts, strict=True))))  # type: ignore[arg-type]
     # Where the tree says now(), this is not used.
     return tree, compile_predicate(tree, now_ns=0)

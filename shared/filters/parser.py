@@ -22,6 +22,8 @@ _FOREIGN = {
     "=~": "MATCHES",
     "~": "MATCHES",
 }
+# What is written where a string is expected, and what was meant.
+_WITHOUT_QUOTES = {"NULL": "IS NULL", "NOW": "now()"}
 _UNQUOTED_TIME = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
@@ -52,7 +54,8 @@ def check_comparisons(tree: Tree) -> None:
     if count > COMPARISONS_MAX:
         raise FilterProblem(
             f"the filter has {count} comparisons, at most {COMPARISONS_MAX} are allowed: use IN, or ask several times",
-            limit="comparisons",
+            reason="FILTER_TOO_MANY_COMPARISONS",
+            limit=COMPARISONS_MAX,
         )
 
 
@@ -73,7 +76,8 @@ def _check_size(expression: str) -> None:
         fits = expression.encode()[:EXPRESSION_BYTES_MAX].decode(errors="ignore")
         problem = FilterProblem(
             f"the expression has {size} bytes, at most {EXPRESSION_BYTES_MAX} are allowed: ask several times",
-            limit="expression_bytes",
+            reason="FILTER_TOO_LONG",
+            limit=EXPRESSION_BYTES_MAX,
         )
         raise PlacedProblem(problem, len(fits), 1)
 
@@ -84,30 +88,39 @@ def _syntax_problem(expression: str, error: UnexpectedInput) -> PlacedProblem:
         found = error.char
     elif isinstance(error, UnexpectedToken) and error.token.type != "$END":
         found = str(error.token)
-    if not found or start is None:
-        start = len(expression.rstrip())
     expected = describe_expected(expression)
-    problem = FilterProblem(_message(expression, start, found, expected), expected=expected)
-    return PlacedProblem(problem, start, max(1, len(found)))
-
-
-def _message(expression: str, start: int, found: str, expected: str) -> str:
-    if not found:
-        return f"the expression ends too early; expected {expected}"
+    if not found or start is None:
+        problem = FilterProblem(f"the expression ends too early; expected {expected}", expected=expected)
+        return PlacedProblem(problem, len(expression.rstrip()), 1)
     if found in {"'", '"'}:
-        return "the string that begins here does not end; close it with the same quotation mark"
-    for foreign, ours in _FOREIGN.items():
-        # Where the second character of it is what was not expected, look at the first, too.
-        if expression.startswith(foreign, start) or (start and expression.startswith(foreign, start - 1)):
-            return f"{foreign} is not known here; write {ours}"
-    return f"unexpected {shorten(found)}; expected {expected}{_hint(expression, start, found, expected)}"
+        message = "the string that begins here does not end; close it with the same quotation mark"
+        return PlacedProblem(FilterProblem(message, expected=expected), start, 1)
+    if foreign := _foreign_at(expression, start):
+        start, found = foreign
+        message, meant = f"{found} is not known here; write {_FOREIGN[found]}", _FOREIGN[found]
+        return PlacedProblem(FilterProblem(message, expected=expected, suggestion=meant), start, len(found))
+    message = f"unexpected {shorten(found)}; expected {expected}{_hint(expression, start, found, expected)}"
+    return PlacedProblem(FilterProblem(message, expected=expected), start, len(found))
+
+
+def _foreign_at(expression: str, start: int) -> tuple[int, str] | None:
+    """Return the place and the text of an operator of another language of which some character was not expected."""
+    for foreign in _FOREIGN:
+        for at in range(max(0, start + 1 - len(foreign)), start + 1):
+            if expression.startswith(foreign, at):
+                return at, foreign
+    return None
 
 
 def _hint(expression: str, start: int, found: str, expected: str) -> str:
     if _UNQUOTED_TIME.match(expression, max(0, start - 4)):
         return "; a time is written in quotes"
+    if "string" in expected and found.upper() in _WITHOUT_QUOTES:
+        return f"; write {_WITHOUT_QUOTES[found.upper()]}"
     if "string" in expected and (found[0].isalpha() or found[0] == "_"):
         return f"; a string is written in quotes: '{shorten(found)}'"
+    if "number" in expected and found[0] in "0123456789.+-":
+        return "; a number is written 15, -1.5 or 1.5e3"
     if found[0] in ".[":
         return '; a key with other characters than letters, digits and _ $ @ - is written payload."a key"'
     return ""

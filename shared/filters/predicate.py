@@ -12,26 +12,22 @@ from shared.filters.live_event import LiveEvent
 from shared.filters.payload_document import MISSING, path_reader, walk
 from shared.filters.regular_expressions import finder
 from shared.filters.resolution import resolve_now
-from shared.filters.text_matching import like_matcher
 from shared.filters.tree import (
     And,
-    Between,
     Comparison,
     Contains,
     Everything,
     Exists,
     Field,
-    In,
     IsNull,
     Leaf,
-    Like,
     Matches,
     Not,
     Or,
     Text,
     Tree,
 )
-from shared.filters.value_tests import Test, between_test, compare_test, contains_test, in_test, text_test
+from shared.filters.value_tests import test_of
 
 Predicate: TypeAlias = Callable[[LiveEvent], bool]
 
@@ -143,19 +139,3 @@ def _whole_payload(leaf: Leaf) -> Predicate:
     assert isinstance(leaf.value, Text), "the checks let no other literal pass"
     text, wanted = leaf.value.value, not leaf.negated
     return lambda event: (text in event.payload.compact) is wanted
-
-
-def test_of(leaf: Leaf) -> Test:
-    """Return the test of a comparison that is about one value: not IS NULL, EXISTS, or the whole payload."""
-    if isinstance(leaf, Comparison):
-        return compare_test(leaf.operator, leaf.value)
-    if isinstance(leaf, In):
-        return in_test(leaf.values, negated=leaf.negated)
-    if isinstance(leaf, Between):
-        return between_test(leaf.low, leaf.high, negated=leaf.negated)
-    if isinstance(leaf, Contains):
-        return contains_test(leaf.value, negated=leaf.negated)
-    if isinstance(leaf, Like):
-        return text_test(like_matcher(leaf.pattern, ignore_case=leaf.ignore_case), negated=leaf.negated)
-    assert isinstance(leaf, Matches)
-    return text_test(finder(leaf.pattern), negated=leaf.negated)

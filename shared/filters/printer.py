@@ -1,6 +1,8 @@
 """Prints a tree as an expression. Pure.
 
-Invariant: the parser reads what is printed as the same tree, if it is within the limits.
+Invariants:
+- The parser reads what is printed as the same tree, if it is within the limits.
+- Equal trees print alike, so that what is printed can stand for the tree.
 """
 
 from decimal import Decimal
@@ -94,6 +96,11 @@ def _quote(text: str) -> str:
 
 
 def _number(value: Decimal) -> str:
+    """Return the shortest text of a number: equal ones print alike, whatever their zeros."""
     if value == 0:
         return "0"
-    return format(value, "f") if abs(value.adjusted()) <= _PLAIN_EXPONENT_MAX else f"{value:E}"
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int), "literals are finite"
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    shortest = Decimal((sign, digits[: len(digits) - zeros], exponent + zeros))
+    return format(shortest, "f") if abs(shortest.adjusted()) <= _PLAIN_EXPONENT_MAX else f"{shortest:E}"

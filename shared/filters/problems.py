@@ -1,44 +1,46 @@
 """What is wrong with a filter, and where: the error that tells it. Pure.
 
-line 1, column 1: timestmp is no field; did you mean timestamp?
-timestmp > '2024-01-20'
-^^^^^^^^
+    line 1, column 1: timestmp is no field; did you mean timestamp?
+      timestmp > '2024-01-20'
+      ^^^^^^^^
+
+Every error is EventFilterException. Its metadata, whose order is that of importance, has `field`, the part of the
+structured form, which is "expression" for an expression; for that also `line` and `column`, which count from 1 in
+characters, and `excerpt`, the two lines that show the place; where they apply `limit`, the maximum that is exceeded,
+`suggestion`, what was probably meant, and `expected`, what should stand there.
 """
+
+from typing import Any
 
 from shared.errors import EventFilterException
 
-# The reason of the error where a maximum of `limits` is exceeded, by what the problem calls it.
-_REASONS = {
-    "expression_bytes": "FILTER_TOO_LONG",
-    "nesting": "FILTER_TOO_DEEP",
-    "comparisons": "FILTER_TOO_MANY_COMPARISONS",
-    "list_values": "FILTER_LIST_TOO_LONG",
-    "pattern_bytes": "FILTER_PATTERN_TOO_LONG",
-    "regular_expression_memory": "FILTER_REGEX_TOO_LARGE",
-    "path_segments": "FILTER_PATH_TOO_LONG",
-    "exponent": "FILTER_LITERAL_OUT_OF_RANGE",
-    "duration": "FILTER_LITERAL_OUT_OF_RANGE",
-}
-# Characters of a line that are shown on each side of the place, and of a wrong text.
-_SHOWN_MAX = 60
+# Characters of a wrong text that a message shows.
+_TEXT_MAX = 60
+# Characters of a line that an excerpt shows on each side of the place: as many as fit.
+_SIDES = (60, 40, 20)
+# No value of an error's metadata travels with more.
+EXCERPT_BYTES_MAX = 256
 
 
 class FilterProblem(Exception):  # noqa: N818 — never leaves the package
     """A problem of a filter, wherever it stands.
 
-    expected: what should stand there. suggestion: what was probably meant. limit: the maximum that is exceeded.
+    reason: one of ErrorReason; each limit has its own. limit: the maximum that is exceeded.
     """
 
-    def __init__(self, message: str, *, expected: str = "", suggestion: str = "", limit: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "INVALID_FILTER",
+        limit: int | None = None,
+        suggestion: str = "",
+        expected: str = "",
+    ) -> None:
         super().__init__(message)
-        self.expected = expected
-        self.suggestion = suggestion
-        self.limit = limit
-
-    @property
-    def reason(self) -> str:
-        """The reason of the error that tells it."""
-        return _REASONS[self.limit] if self.limit else "INVALID_FILTER"
+        self.reason = reason
+        details = {"limit": limit, "suggestion": suggestion, "expected": expected}
+        self.details: dict[str, Any] = {name: value for name, value in details.items() if value}
 
 
 class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
@@ -52,10 +54,7 @@ class PlacedProblem(Exception):  # noqa: N818 — never leaves the package
 
 
 def invalid_expression(expression: str, placed: PlacedProblem) -> EventFilterException:
-    """Return the error; line and column count from 1, in characters.
-
-    Its metadata has line, column, text (the wrong one), and where they apply expected, suggestion and limit.
-    """
+    """Return the error for a problem at a place of an expression."""
     start = min(placed.start, len(expression))
     line = expression.count("\n", 0, start) + 1
     line_start = expression.rfind("\n", 0, start) + 1
@@ -63,40 +62,44 @@ def invalid_expression(expression: str, placed: PlacedProblem) -> EventFilterExc
     shown = expression[line_start : len(expression) if line_end < 0 else line_end]
     column = start - line_start + 1
     excerpt = _excerpt(shown, column - 1, placed.length)
+    indented = excerpt.replace("\n", "\n  ")
     return EventFilterException(
-        f"line {line}, column {column}: {placed.problem}\n{excerpt}",
+        f"line {line}, column {column}: {placed.problem}\n  {indented}",
+        reason=placed.problem.reason,
+        field="expression",
         line=line,
         column=column,
-        text=shorten(expression[start : start + placed.length]),
-        reason=placed.problem.reason,
-        **_details(placed.problem),
+        **placed.problem.details,
+        excerpt=excerpt,
     )
 
 
-def invalid_part(part: str, problem: FilterProblem) -> EventFilterException:
-    """Return the error for a part of the structured form, which its metadata names as `part`."""
-    return EventFilterException(f"{part}: {problem}", reason=problem.reason, part=part, **_details(problem))
+def invalid_part(field: str, problem: FilterProblem) -> EventFilterException:
+    """Return the error for a part of the structured form; "" is the whole of it."""
+    if not field:
+        return EventFilterException(str(problem), reason=problem.reason, **problem.details)
+    return EventFilterException(f"{field}: {problem}", reason=problem.reason, field=field, **problem.details)
 
 
 def shorten(text: str) -> str:
     """Return a text as a message can show it."""
-    return _printable(text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…")
-
-
-def _details(problem: FilterProblem) -> dict[str, str]:
-    details = {"expected": problem.expected, "suggestion": problem.suggestion, "limit": problem.limit}
-    return {name: value for name, value in details.items() if value}
+    return _printable(text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 1]}…")
 
 
 def _excerpt(line: str, start: int, length: int) -> str:
-    """Return the part of a line around a place, with carets below the place."""
-    first = max(0, start - _SHOWN_MAX)
-    shown = _printable(line[first : start + _SHOWN_MAX])
+    """Return the part of a line around a place, and below it carets below the place."""
+    excerpts = [_excerpt_of(line, start, length, side) for side in _SIDES]
+    return next(excerpt for excerpt in excerpts if len(excerpt.encode(errors="replace")) <= EXCERPT_BYTES_MAX)
+
+
+def _excerpt_of(line: str, start: int, length: int, side: int) -> str:
+    first = max(0, start - side)
+    shown = _printable(line[first : start + side])
     lead = "…" if first else ""
-    tail = "…" if start + _SHOWN_MAX < len(line) else ""
+    tail = "…" if start + side < len(line) else ""
     before = start - first
     carets = "^" * max(1, min(length, len(shown) - before))
-    return f"  {lead}{shown}{tail}\n  {' ' * (len(lead) + before)}{carets}"
+    return f"{lead}{shown}{tail}\n{' ' * (len(lead) + before)}{carets}"
 
 
 def _printable(text: str) -> str:

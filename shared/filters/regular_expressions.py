@@ -13,8 +13,8 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-# RE2 refuses programs beyond a quarter of it: about 10,000 steps at most for each byte of a text.
-_MEMORY_BYTES_MAX = 1 << 20
+from shared.filters.limits import REGEX_MEMORY_BYTES_MAX
+
 # A LIKE with a thousand `?` must fit: 13 instructions of 16 bytes for each.
 _LIKE_MEMORY_BYTES_MAX = 8 << 20
 
@@ -23,7 +23,7 @@ _IGNORES_CASE = re.compile(r"\(\?[A-Za-z]*i")
 
 def compile_regex(pattern: str) -> Any:
     """Compile an RE2 expression. Raises ValueError with RE2's message if it is wrong or needs too much memory."""
-    return _compile(pattern, _MEMORY_BYTES_MAX)
+    return _compile(pattern, REGEX_MEMORY_BYTES_MAX)
 
 
 def too_large(message: str) -> bool:
@@ -33,7 +33,7 @@ def too_large(message: str) -> bool:
 
 def finder(pattern: str, *, is_like: bool = False) -> Callable[[str], bool]:
     """Return the function that tells whether an expression is found anywhere in a text."""
-    search = _compile(pattern, _LIKE_MEMORY_BYTES_MAX if is_like else _MEMORY_BYTES_MAX).search
+    search = _compile(pattern, _LIKE_MEMORY_BYTES_MAX if is_like else REGEX_MEMORY_BYTES_MAX).search
     # Searching bytes is four times faster: places need no counting of characters. Half a surrogate pair
     # is no character for RE2, whatever its bytes.
     return lambda text: search(text.encode("utf-8", "surrogatepass")) is not None

@@ -121,7 +121,8 @@ class SyntaxCallbacks(Transformer[Token, Part]):
         if len(literals) > LIST_VALUES_MAX:
             problem = FilterProblem(
                 f"the list has {len(literals)} values, at most {LIST_VALUES_MAX} are allowed: ask several times",
-                limit="list_values",
+                reason="FILTER_LIST_TOO_LONG",
+                limit=LIST_VALUES_MAX,
             )
             raise _placed(literals[LIST_VALUES_MAX].token, problem)
         known = _field(field)
@@ -173,7 +174,9 @@ def _join(kind: type[And | Or], parts: tuple[Part, ...]) -> Part:
 def _deeper(token: Token, part: Part) -> int:
     if part.depth == NESTING_MAX:
         problem = FilterProblem(
-            f"parentheses and NOT are nested deeper than {NESTING_MAX} levels: write fewer", limit="nesting"
+            f"parentheses and NOT are nested deeper than {NESTING_MAX} levels: write fewer",
+            reason="FILTER_TOO_DEEP",
+            limit=NESTING_MAX,
         )
         raise _placed(token, problem)
     return part.depth + 1

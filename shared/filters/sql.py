@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shared.events.ids import ALPHABET, POSITION_CHARACTERS, PREFIX
 from shared.filters.fields import kind_of, may_be_missing
+from shared.filters.id_positions import about_positions
 from shared.filters.resolution import push_not_down
-from shared.filters.sql_ids import id_condition
 from shared.filters.sql_numbers import UBIGINT, IntegerColumn
 from shared.filters.sql_parameters import Parameters, quote_identifier
 from shared.filters.sql_promoted import PromotedColumns
-from shared.filters.sql_text import SQL_OPERATORS, text_condition
+from shared.filters.sql_text import SQL_OPERATORS, text_condition, text_condition_once
 from shared.filters.sql_whole_payload import whole_payload_condition
 from shared.filters.tree import (
     And,
@@ -88,7 +89,7 @@ class _Writer:
         if kind == "payload":
             return whole_payload_condition(leaf, self.parameters)
         if leaf.field.name == "id":
-            return id_condition(leaf, self._log_id, self.parameters)
+            return self._id(leaf)
         column = quote_identifier(leaf.field.name.removeprefix("metadata."))
         if kind == "integer":
             return IntegerColumn(column, UBIGINT, self.parameters).condition(leaf)
@@ -113,6 +114,22 @@ class _Writer:
             return "TRUE" if wants_value else "FALSE"
         column = quote_identifier(leaf.field.name.removeprefix("metadata."))
         return f"{column} IS {'NOT ' if wants_value else ''}NULL"
+
+    def _id(self, leaf: Leaf) -> str:
+        """Return the condition of the id, which is not stored: one of the position, where there is one."""
+        by_position = about_positions(leaf, self._log_id)
+        if by_position is None:
+            return text_condition_once(self._id_text(), leaf, self.parameters)
+        return IntegerColumn(quote_identifier("position"), UBIGINT, self.parameters).condition(by_position)
+
+    def _id_text(self) -> str:
+        """Return the id as an expression."""
+        alphabet = self.parameters.text(ALPHABET)
+        digits = [
+            f"({alphabet})[((position >> {5 * place}::UBIGINT) & 31::UBIGINT)::INTEGER + 1]"
+            for place in reversed(range(POSITION_CHARACTERS))
+        ]
+        return f"concat({self.parameters.text(PREFIX + self._log_id)}, {', '.join(digits)})"
 
     def _time(self, column: str, leaf: Leaf) -> str:
         if isinstance(leaf, Comparison):

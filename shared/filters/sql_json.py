@@ -26,7 +26,7 @@ from shared.filters.tree import (
     Text,
     values_of,
 )
-from shared.filters.value_tests import between_test, compare_test, in_test
+from shared.filters.value_tests import test_of
 from shared.log.json_path import duckdb_path
 
 _VALUE = "eventlog_value"
@@ -101,12 +101,7 @@ def _equals_text(leaf: Comparison | In | Between, parameters: Parameters) -> str
 
 def _boolean(leaf: Comparison | In | Between) -> str:
     """Return the condition of a comparison with TRUE or FALSE: it names the values for which it holds."""
-    if isinstance(leaf, Comparison):
-        test = compare_test(leaf.operator, leaf.value)
-    elif isinstance(leaf, In):
-        test = in_test(leaf.values, negated=leaf.negated)
-    else:
-        test = between_test(leaf.low, leaf.high, negated=leaf.negated)
+    test = test_of(leaf)
     holding = [text for text, value in (("'true'", True), ("'false'", False)) if test(value)]
     return f"COALESCE({_TEXT} IN ({', '.join(holding)}), FALSE)" if holding else "FALSE"
 

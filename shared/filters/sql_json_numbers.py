@@ -10,8 +10,8 @@ from decimal import Decimal
 
 from shared.filters.sql_numbers import HUGEINT, IntegerColumn, shortest
 from shared.filters.sql_parameters import Parameters
-from shared.filters.tree import Between, Comparison, In, Number, Operator
-from shared.filters.value_tests import Test, between_test, compare_test, in_test
+from shared.filters.tree import Between, Comparison, In, Number, Operator, values_of
+from shared.filters.value_tests import compare_test, test_of
 
 NumberLeaf = Comparison | In | Between
 
@@ -41,7 +41,7 @@ def result_of_short_numbers(leaf: NumberLeaf) -> bool | None:
 
     None if that differs from one literal to the other.
     """
-    test = _test(leaf)
+    test = test_of(leaf)
     results = {bool(test(shortest(float(number)))) for number in _numbers(leaf)}
     return results.pop() if len(results) == 1 else None
 
@@ -89,16 +89,4 @@ def _is_in(text: str, numbers: Sequence[Decimal], parameters: Parameters, *, neg
 
 
 def _numbers(leaf: NumberLeaf) -> list[Decimal]:
-    if isinstance(leaf, Comparison):
-        values = [leaf.value]
-    else:
-        values = list(leaf.values) if isinstance(leaf, In) else [leaf.low, leaf.high]
-    return [value.value for value in values if isinstance(value, Number)]
-
-
-def _test(leaf: NumberLeaf) -> Test:
-    if isinstance(leaf, Comparison):
-        return compare_test(leaf.operator, leaf.value)
-    if isinstance(leaf, In):
-        return in_test(leaf.values, negated=leaf.negated)
-    return between_test(leaf.low, leaf.high, negated=leaf.negated)
+    return [value.value for value in values_of(leaf) if isinstance(value, Number)]

@@ -7,6 +7,7 @@ each comparison becomes one with a number that the column's type holds.
 from dataclasses import dataclass
 from decimal import Decimal
 
+from shared.filters.intervals import integers_that_are
 from shared.filters.sql_parameters import Parameters
 from shared.filters.tree import Between, Comparison, In, Leaf, Number, Operator
 
@@ -76,11 +77,11 @@ class IntegerColumn(NumberColumn):
             if equal is None:
                 return "FALSE" if operation == "=" else f"{self._expression} IS NOT NULL"
             return f"{self._expression} {'=' if operation == '=' else '<>'} {equal}"
-        floor = int(number) - (1 if number < int(number) else 0)
-        is_whole = number == floor
-        if operation in {"<", "<="}:
-            return self._at_most(floor - 1 if operation == "<" and is_whole else floor)
-        return self._at_least(floor if operation == ">=" and is_whole else floor + 1)
+        wanted = integers_that_are(operation, number)
+        if wanted.last is not None:
+            return self._at_most(wanted.last)
+        assert wanted.first is not None
+        return self._at_least(wanted.first)
 
     def equal(self, number: Decimal) -> str | None:
         """Return the integer, None if it is none of the type."""

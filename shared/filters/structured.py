@@ -1,14 +1,15 @@
 """The structured form of a filter: EventFilters, built of parameters, and as a tree. Pure.
 
 All parts must hold; within a part any value may hold; the time range is half-open. Errors are
-EventFilterException, reason INVALID_FILTER or that of a limit; their metadata names the part, for the
-expression the place.
+EventFilterException, reason INVALID_FILTER or that of a limit; their metadata names the part as `field`, such as
+type_patterns[3], and for the expression the place (`problems`).
 """
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from shared.errors import EventValidationException
 from shared.events.model import EventFilters
@@ -32,6 +33,9 @@ from shared.filters.tree import (
     all_of,
     any_of,
 )
+
+_V = TypeVar("_V")
+_T = TypeVar("_T")
 
 # Flags of Python's expressions that RE2 writes as letters, and those that change nothing for it.
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
@@ -65,7 +69,7 @@ def build_filter(
 
 
 def filters_to_tree(filters: EventFilters) -> Tree:
-    """Return the tree of a structured filter: the AND of its parts and its expression."""
+    """Return the tree of a structured filter: the AND of its parts and its expression. Raises EventFilterException."""
     start, end = filters.time_range or (None, None)
     with _part("time_range"):
         start_ns, end_ns = _nanoseconds(start), _nanoseconds(end)
@@ -90,43 +94,63 @@ def parts_to_tree(
     content_patterns: Sequence[str | re.Pattern[str]] = (),
     expression: str = "",
 ) -> Tree:
-    """Return the tree of the parts of a structured filter; times in nanoseconds since the epoch, of 64 bits."""
-    parts: list[Tree] = []
-    with _part("type_patterns", type_patterns):
-        parts += _alternatives([_type_is(pattern) for pattern in type_patterns])
-    parts += [*_time_bound(">=", start_ns), *_time_bound("<", end_ns)]
-    with _part("sources", sources):
-        parts += _one_of("source", sources)
-    with _part("correlation_ids", correlation_ids):
-        parts += _one_of("correlation_id", correlation_ids)
-    with _part("content_patterns", content_patterns):
-        parts += _alternatives([_content_matches(pattern) for pattern in content_patterns])
-    parts.append(parse_filter(expression))
+    """Return the tree of the parts of a structured filter; times in nanoseconds since the epoch, of 64 bits.
+
+    Raises EventFilterException.
+    """
+    parts = [
+        *_alternatives("type_patterns", type_patterns, _type_is),
+        *_time_bound(">=", start_ns),
+        *_time_bound("<", end_ns),
+        *_one_of("source", _read_each("sources", sources, _text)),
+        *_one_of("correlation_id", _read_each("correlation_ids", correlation_ids, _text)),
+        *_alternatives("content_patterns", content_patterns, _content_matches),
+        parse_filter(expression),
+    ]
     tree = all_of(parts)
-    with _part("filters"):
+    with _part(""):
         check_comparisons(tree)
     return tree
 
 
 @contextmanager
-def _part(name: str, values: Sequence[object] = ()) -> Iterator[None]:
-    """Say of a problem in which part it is, and refuse too many values."""
+def _part(field: str) -> Iterator[None]:
+    """Say of a problem in which part it is; "" is the whole."""
     try:
-        _check_count(len(values))
         yield
     except FilterProblem as problem:
-        raise invalid_part(name, problem) from problem
+        raise invalid_part(field, problem) from problem
+
+
+def _read_each(field: str, values: Sequence[_V], read: Callable[[_V], _T]) -> list[_T]:
+    """Read the values of a part, and say of a problem at which it is."""
+    with _part(field):
+        _check_count(len(values))
+    found = []
+    for index, value in enumerate(values):
+        with _part(f"{field}[{index}]"):
+            found.append(read(value))
+    return found
 
 
 def _check_count(count: int) -> None:
     if count > LIST_VALUES_MAX:
         raise FilterProblem(
-            f"there are {count} values, at most {LIST_VALUES_MAX} are allowed: ask several times", limit="list_values"
+            f"there are {count} values, at most {LIST_VALUES_MAX} are allowed: ask several times",
+            reason="FILTER_LIST_TOO_LONG",
+            limit=LIST_VALUES_MAX,
         )
 
 
-def _alternatives(trees: list[Tree]) -> list[Tree]:
+def _alternatives(field: str, values: Sequence[_V], read: Callable[[_V], Tree]) -> list[Tree]:
+    trees = _read_each(field, values, read)
     return [any_of(trees)] if trees else []
+
+
+def _one_of(name: FieldName, texts: Sequence[Text]) -> list[Tree]:
+    if len(texts) == 1:
+        return [Comparison(Field(name), "=", texts[0])]
+    return [In(Field(name), tuple(texts))] if texts else []
 
 
 def _type_is(pattern: str) -> Tree:
@@ -147,12 +171,9 @@ def _time_bound(operator: Operator, nanoseconds: int | None) -> list[Tree]:
     return [] if nanoseconds is None else [Comparison(Field("timestamp"), operator, Instant(nanoseconds))]
 
 
-def _one_of(name: FieldName, texts: Sequence[str]) -> list[Tree]:
-    for text in texts:
-        check_text(text)
-    if len(texts) == 1:
-        return [Comparison(Field(name), "=", Text(texts[0]))]
-    return [In(Field(name), tuple(map(Text, texts)))] if texts else []
+def _text(text: str) -> Text:
+    check_text(text)
+    return Text(text)
 
 
 def _content_matches(pattern: str | re.Pattern[str]) -> Tree:

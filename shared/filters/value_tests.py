@@ -12,7 +12,23 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from shared.filters.tree import Boolean, Instant, Number, Operator, Text, Value
+from shared.filters.patterns import like_matcher
+from shared.filters.regular_expressions import finder
+from shared.filters.tree import (
+    Between,
+    Boolean,
+    Comparison,
+    Contains,
+    In,
+    Instant,
+    Leaf,
+    Like,
+    Matches,
+    Number,
+    Operator,
+    Text,
+    Value,
+)
 
 Test: TypeAlias = Callable[[Any], bool | None]
 
@@ -27,6 +43,22 @@ _OPERATORS: dict[Operator, Callable[[Any, Any], bool]] = {
 _NUMBERS = frozenset({int, float, Decimal})
 
 
+def test_of(leaf: Leaf) -> Test:
+    """Return the test of any comparison but IS NULL and EXISTS. Of the whole payload it tests the compact text."""
+    if isinstance(leaf, Comparison):
+        return compare_test(leaf.operator, leaf.value)
+    if isinstance(leaf, In):
+        return _in_test(leaf.values, negated=leaf.negated)
+    if isinstance(leaf, Between):
+        return _between_test(leaf.low, leaf.high, negated=leaf.negated)
+    if isinstance(leaf, Contains):
+        return _contains_test(leaf.value, negated=leaf.negated)
+    if isinstance(leaf, Like):
+        return _text_test(like_matcher(leaf.pattern, ignore_case=leaf.ignore_case), negated=leaf.negated)
+    assert isinstance(leaf, Matches)
+    return _text_test(finder(leaf.pattern), negated=leaf.negated)
+
+
 def compare_test(operation: Operator, value: Value) -> Test:
     """Return the test of a comparison. An Instant is compared with int, nanoseconds since the epoch."""
     holds = _OPERATORS[operation]
@@ -36,7 +68,7 @@ def compare_test(operation: Operator, value: Value) -> Test:
     return lambda found: type(found) is wanted_type and holds(found, wanted)
 
 
-def in_test(values: Collection[Value], *, negated: bool) -> Test:
+def _in_test(values: Collection[Value], *, negated: bool) -> Test:
     """Return the test of IN: it equals one of some literals. Negated: it has the type of one, and equals none."""
     numbers = {value.value for value in values if isinstance(value, Number)}
     doubles = {float(number) for number in numbers}
@@ -55,7 +87,7 @@ def in_test(values: Collection[Value], *, negated: bool) -> Test:
     return test
 
 
-def between_test(low: Value, high: Value, *, negated: bool) -> Test:
+def _between_test(low: Value, high: Value, *, negated: bool) -> Test:
     """Return the test of BETWEEN two literals of the same type, both included."""
     if negated:
         below, above = compare_test("<", low), compare_test(">", high)
@@ -64,7 +96,7 @@ def between_test(low: Value, high: Value, *, negated: bool) -> Test:
     return lambda found: _both(from_low(found), to_high(found))
 
 
-def contains_test(value: Value, *, negated: bool) -> Test:
+def _contains_test(value: Value, *, negated: bool) -> Test:
     """Return the test of CONTAINS: a string holds a string, or an array has an element that equals the literal."""
     equals = compare_test("=", value)
     text = value.value if isinstance(value, Text) else None
@@ -83,7 +115,7 @@ def contains_test(value: Value, *, negated: bool) -> Test:
     return test
 
 
-def text_test(holds: Callable[[str], bool], *, negated: bool) -> Test:
+def _text_test(holds: Callable[[str], bool], *, negated: bool) -> Test:
     """Return the test that a string has a property."""
     if negated:
         return lambda found: type(found) is str and not holds(found)

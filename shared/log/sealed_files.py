@@ -135,6 +135,9 @@ class SealedFiles:
             groups = tuple(_summary(parquet, number) for number in range(parquet.num_row_groups))
         except (ValueError, KeyError, TypeError):
             return None
+        if (metadata.positions, metadata.retention_class) != (sealed.positions, sealed.retention_class):
+            # Somebody has renamed it: nothing it says is about these positions.
+            return None
         return SealedFooter(sealed, self._fs.path(name), identity, metadata, groups)
 
 

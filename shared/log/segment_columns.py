@@ -5,6 +5,7 @@ all of its bytes were checked; what is not intact, and what lies about damage, i
 to the damage, and then as an error.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,8 @@ class SegmentFile:
 class SegmentColumns:
     """A segment as far as it is known without reading its events.
 
-    `files` is empty where it is not sealed. `is_careful`: it holds damage, or may: it is read in pieces of at most
-    `rows_max` positions, each up to damage. `row_bytes`: what an event takes in memory, about.
+    `files` is empty where it is not sealed. `is_careful`: it holds damage, or may, and is read up to that. It is
+    read in pieces of at most `rows_max` positions. `row_bytes`: what an event takes in memory, about.
     """
 
     span: SegmentSpan
@@ -128,7 +129,7 @@ class ColumnReader:
         files = tuple(self._file(name) for name in span.files.sealed)
         footers = [file.footer for file in files if file.footer is not None]
         careful = len(footers) < len(files) or any(footer.metadata.damage for footer in footers)
-        rows_max = span.until - span.files.first if len(files) == 1 and not careful else CAREFUL_ROWS
+        rows_max = CAREFUL_ROWS if careful else span.until - span.files.first
         return SegmentColumns(span, files, careful, rows_max, _row_bytes(footers), _timestamps(footers))
 
     def columns(
@@ -143,18 +144,22 @@ class ColumnReader:
     ) -> tuple[list[Columns], Position]:
         """What holds the positions of [from_position, until) in these files of a segment, and how far.
 
-        It is at least one position, at most segment.rows_max. Blocks of an unsealed segment that are not wanted
-        are left out. A file that turns out not to be intact makes it careful: then there
+        It is at least one position; until is at most segment.rows_max away. Tables hold these positions only, files
+        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. A file that
+        turns out not to be intact makes it careful: then there
         are events in memory, up to damage. Raises LogCorrupted where it begins with damage, FileNotFoundError
         where the segment changed meanwhile, OSError.
         """
         if not segment.is_careful:
             if not segment.files:
-                return self._tail(segment, from_position, until, committed, wanted), until
+                # What was intact when it was indexed may be damaged by now.
+                with contextlib.suppress(LogCorrupted):
+                    return self._tail(segment, from_position, until, committed, wanted), until
+                return self._careful(segment, from_position, until, committed)
             footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
             if all(map(self.files.is_intact, footers)):
                 return [_parquet(footer) for footer in footers], until
-        return self._careful(segment, from_position, min(until, Position(from_position + CAREFUL_ROWS)), committed)
+        return self._careful(segment, from_position, until, committed)
 
     def _file(self, name: str) -> SegmentFile:
         return SegmentFile(name, self.files.footer(name), self.files.sidecar(name) if self._use_sidecars else None)
@@ -182,13 +187,14 @@ class ColumnReader:
         self, segment: SegmentColumns, first: Position, until: Position, committed: Committed
     ) -> tuple[list[Columns], Position]:
         batches: list[pa.RecordBatch] = []
+        until = min(until, Position(first + CAREFUL_ROWS))
         try:
             # Up to the damage, what was readable is kept.
             for batch in self._reader.batches_of(segment.span, first, until, committed):
                 batches.append(batch)  # noqa: PERF402
         except LogCorrupted as error:
-            until = Position(int(error.metadata["first_position"]))
-            if until <= first:
+            end, until = until, Position(int(error.metadata["first_position"]))
+            if not first < until < end:
                 # Ask again for the whole damage: up to here it was cut where the piece ends.
                 next(self._reader.batches_of(segment.span, first, segment.until, committed), None)
                 raise

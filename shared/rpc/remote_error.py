@@ -73,7 +73,8 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "FILTER_PATTERN_TOO_LONG": EventFilterException,
         "FILTER_REGEX_TOO_LARGE": EventFilterException,
         "FILTER_PATH_TOO_LONG": EventFilterException,
-        "FILTER_LITERAL_OUT_OF_RANGE": EventFilterException,
+        "FILTER_NUMBER_OUT_OF_RANGE": EventFilterException,
+        "FILTER_DURATION_TOO_LONG": EventFilterException,
         "REPLAY_NOT_FOUND": EventStreamException,
         "SESSION_TOO_LARGE": EventStreamException,
         "CHECKPOINT_DAMAGED": EventStreamException,
@@ -98,8 +99,6 @@ class RemoteError(EventException):
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
     # Seconds that the service asks to wait before a retry; None where it said nothing.
     retry_delay_s: float | None = None
-    # Fields of the request that are wrong.
-    violations: tuple[FieldViolation, ...] = ()
 
     @property
     def retryable(self) -> bool:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from shared.errors import EventException, EventValidationException, FieldViolation
+from shared.errors import EventException, FieldViolation
 from shared.rpc.reasons import DOMAIN, INTERNAL, Reason, all_reasons, reason_named
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 
@@ -65,11 +65,10 @@ def rich_status(error: EventException) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int((delay_s or _RETRY_DELAY_DEFAULT_S) * 1e9))
         details.append(retry)
-    violations = _violations(error)
-    if violations:
+    if error.violations:
         room = STATUS_BYTES_MAX - 256 - len(message.encode()) - info.ByteSize()
-        bad_request = _bad_request(violations, room)
-        omitted = len(violations) - len(bad_request.field_violations)
+        bad_request = _bad_request(error.violations, room)
+        omitted = len(error.violations) - len(bad_request.field_violations)
         if omitted:
             info.metadata["violations_omitted"] = str(omitted)
         details.append(bad_request)
@@ -79,12 +78,6 @@ def rich_status(error: EventException) -> status_pb2.Status:
         status.details.append(packed)
     assert status.ByteSize() <= STATUS_BYTES_MAX, status.ByteSize()
     return status
-
-
-def _violations(error: EventException) -> tuple[FieldViolation, ...]:
-    if isinstance(error, EventValidationException | RemoteError):
-        return error.violations
-    return ()
 
 
 def _bad_request(violations: Iterable[FieldViolation], bytes_max: int) -> error_details_pb2.BadRequest:

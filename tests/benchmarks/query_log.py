@@ -28,18 +28,26 @@ _SEED = 7
 
 
 def build_query_log(
-    directory: Path, *, sealed_segments: int, tail_events: int, progress: Callable[[str], None] = lambda _: None
+    directory: Path,
+    *,
+    sealed_segments: int,
+    tail_events: int,
+    segment_events: int = SEGMENT_EVENTS,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Fill an empty directory with a log of sealed_segments * 1,000,000 + tail_events reference events."""
+    """Fill an empty directory with a log of sealed_segments * segment_events + tail_events reference events.
+
+    segment_events: a multiple of 50,000.
+    """
     fs = LocalFileSystem(directory)
     classes = RetentionClasses(default_seconds=90 * _DAY_S, by_type={"error": 365 * _DAY_S, "audit": 2555 * _DAY_S})
     for number in range(sealed_segments):
-        first = number * SEGMENT_EVENTS + 1
-        last = first + SEGMENT_EVENTS - 1
+        first = number * segment_events + 1
+        last = first + segment_events - 1
         events = [reference_batch(_BATCH_EVENTS, _SEED, at) for at in range(first, last, _BATCH_EVENTS)]
         seal_events(fs, first=Position(first), last=Position(last), events=events, log_id=LOG_ID, classes=classes)
         progress(f"{last:,} events sealed")
-    limits = RotationLimits(bytes_max=1 << 40, raw_bytes_max=1 << 40, age_max_s=1e9, events_max=SEGMENT_EVENTS)
+    limits = RotationLimits(bytes_max=1 << 40, raw_bytes_max=1 << 40, age_max_s=1e9, events_max=1 << 40)
     writer = LocalLogWriter(fs, SystemClock(), limits=limits, free_bytes_min=0, new_log_id=LOG_ID)
     try:
         _append_tail(writer, tail_events)

@@ -67,21 +67,23 @@ def newest(count: int) -> list[Question]:
 
 
 def count_promoted(count: int) -> list[Question]:
-    """How many have a status, which is a promoted key."""
-    statuses = itertools.islice(itertools.cycle(("error", "retry", "timeout")), count)
-    return [_count(f"payload.status = '{status}'", f"payload.status.:String = '{status}'") for status in statuses]
+    """How many took longer than so much, which is a promoted key."""
+    return [
+        _count(f"payload.duration_ms > {slow}", f"payload.duration_ms.:Int64 > {slow}")
+        for slow in range(4_000, 4_000 + count)
+    ]
 
 
 def count_compound(count: int) -> list[Question]:
     """The specification's compound example, with the words of the reference events."""
-    sources = itertools.islice(itertools.cycle(SOURCES), count)
-    return [
-        _count(
-            f"(type = 'process.synthesis.completed' AND payload.duration_ms > 1000) OR source = '{source}'",
-            f"(type = 'process.synthesis.completed' AND payload.duration_ms.:Int64 > 1000) OR source = '{source}'",
+    questions = []
+    for slow, source in zip(range(1_000, 1_000 + count), itertools.cycle(SOURCES), strict=False):
+        before, after = (
+            "(type = 'process.synthesis.completed' AND payload.duration_ms",
+            f"> {slow}) OR source = '{source}'",
         )
-        for source in sources
-    ]
+        questions.append(_count(f"{before} {after}", f"{before}.:Int64 {after}"))
+    return questions
 
 
 def _query(expression: str, where: str, *, limit: int = 0, newest_first: bool = False) -> Question:

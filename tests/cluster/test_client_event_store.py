@@ -31,6 +31,9 @@ def store_of(cluster, **rotation) -> EventStore:
 
 async def test_appended_events_are_rotated_when_a_limit_is_reached(cluster):
     """append gives the id of an acknowledged event; rotate_if_needed rotates at a limit, and not twice."""
+    async with store_of(cluster, max_events=1) as store:
+        await store.append(Event(type="store.zeroth"))
+        await store.rotate_if_needed()
     async with store_of(cluster, max_events=2) as store:
         first = await store.append(Event(type="store.first", payload={"n": 1}))
         assert first.startswith("evt_")

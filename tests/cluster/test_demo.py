@@ -7,11 +7,13 @@ from deploy.demo.__main__ import main
 
 @pytest.mark.cluster
 def test_demo_brings_every_event_back(capsys, tmp_path):
-    """Simulated events go through the whole cluster and come back equal; nothing is left running."""
+    """Simulated events come back equal, are found, counted and exported; nothing is left running."""
     assert main(["--data", str(tmp_path / "missing"), "--days", "1"]) == 0
     out, err = capsys.readouterr()
     assert out.count("all equal, field by field") == 2
     assert "nothing logged twice" in out
     assert "sealed" in out
+    assert "evaluated in Python: all counts equal" in out
+    assert [name in out for name in ("events.jsonl ", "events.jsonl.zst", "events.parquet", "found.csv")] == [True] * 4
     assert out.endswith("all services stopped\neverything that was logged came back as it was\n")
     assert err == ""

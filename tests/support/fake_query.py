@@ -70,12 +70,15 @@ class FakeQuery(query_service_pb2_grpc.QueryServiceServicer):
         yield query_service_pb2.ExportResponse(exported_events=last, summary=summary)
 
     def CountEvents(self, request, context):  # noqa: N802 — gRPC's name
-        """Count all events, or fail, or say how far it came."""
+        """Count the events that were not counted before."""
         fault = self.script.pop(0) if self.script else None
-        if fault is not None and fault.error is not None:
-            self._goes_on(fault, context)
-        summary = query_service_pb2.ReadSummary(partial=fault is not None, partial_reason=fault and "DEADLINE")
-        return query_service_pb2.CountEventsResponse(count=fault.after if fault else self.count, summary=summary)
+        counted = int(request.resume_token or 0)
+        if fault is None:
+            return query_service_pb2.CountEventsResponse(count=self.count - counted)
+        self._goes_on(fault, context)
+        token = str(counted + fault.after) if fault.token else ""
+        summary = query_service_pb2.ReadSummary(partial=True, partial_reason=fault.partial_reason, resume_token=token)
+        return query_service_pb2.CountEventsResponse(count=fault.after, summary=summary)
 
     def _positions(self, request):
         selection = request.selection

@@ -4,6 +4,7 @@ Both draw from the same small pools, which hold what evaluators disagree about: 
 same double, integers beyond 64 bits, texts that JSON spells in several ways, duplicate keys, JSON null.
 """
 
+import functools
 import json
 from decimal import Decimal
 
@@ -83,11 +84,14 @@ nanoseconds = st.sampled_from([NOW_NS, NOW_NS - 1, NOW_NS + 1, 0, -1, 2**63 - 1,
 positions = st.integers(1, 12) | st.sampled_from([2**53, 2**53 + 1, 2**63, 2**64 - 1])
 
 
+_SPELLINGS = st.sampled_from([(False, False), (False, False), (True, False), (True, True)])
+
+
 @st.composite
 def _json_strings(draw, values=texts):
     """A string as JSON, with one of its spellings."""
-    ensure_ascii = draw(st.booleans())
-    special = {"a": "\\u0061", "/": "\\/"} if draw(st.integers(0, 5)) == 0 else {}
+    ensure_ascii, respelled = draw(_SPELLINGS)
+    special = {"a": "\\u0061", "/": "\\/"} if respelled else {}
     spelled = [special.get(each) or json.dumps(each, ensure_ascii=ensure_ascii)[1:-1] for each in draw(values)]
     return f'"{"".join(spelled)}"'
 
@@ -105,24 +109,20 @@ _scalars = st.one_of(
 _spaces = st.sampled_from(["", "", "", " ", "\n\t", "  "])
 
 
-@st.composite
-def _containers(draw, inner):
-    def spaced(piece: str) -> str:
-        return draw(_spaces) + piece + draw(_spaces)
-
-    if draw(st.booleans()):
-        return "[" + ",".join(spaced(each) for each in draw(st.lists(inner, max_size=3))) + "]"
-    return draw(_objects(inner))
+_keys = _json_strings(st.one_of(st.just("a"), st.just("a"), st.sampled_from(KEYS[:3]), st.sampled_from(KEYS)))
 
 
-@st.composite
-def _objects(draw, inner):
-    def spaced(piece: str) -> str:
-        return draw(_spaces) + piece + draw(_spaces)
+def _objects(inner):
+    """Objects with white space around keys and values."""
+    pairs = st.tuples(_spaces, _keys, _spaces, inner, _spaces).map(
+        lambda each: f"{each[0]}{each[1]}:{''.join(each[2:])}"
+    )
+    return st.lists(pairs, max_size=4).map(lambda each: "{" + ",".join(each) + "}")
 
-    keys = _json_strings(st.one_of(st.just("a"), st.just("a"), st.sampled_from(KEYS[:3]), st.sampled_from(KEYS)))
-    pairs = draw(st.lists(st.tuples(keys, inner), max_size=4))
-    return "{" + ",".join(f"{spaced(key)}:{spaced(value)}" for key, value in pairs) + "}"
+
+def _containers(inner):
+    elements = st.tuples(_spaces, inner, _spaces).map("".join)
+    return st.lists(elements, max_size=3).map(lambda each: "[" + ",".join(each) + "]") | _objects(inner)
 
 
 payloads = st.one_of(
@@ -136,28 +136,33 @@ payloads = st.one_of(
 hostile_payloads = payloads | st.sampled_from(['{"a":1,"b":"\\ud800"}', '{"\\udc00":1,"a":"a"}', '{"a":"\\ud83dx"}'])
 
 
+# Strategies are made once: making and validating them costs more than drawing.
+_optional = st.none() | st.sampled_from(TEXTS[:6])
+_types = st.sampled_from(TYPES)
+_tags = st.lists(st.sampled_from(TEXTS[:6]), max_size=3)
+_places = st.sets(positions, min_size=1, max_size=8)
+
+
 @st.composite
-def event_lists(draw, payload=payloads, max_size=8):
+def event_lists(draw, payload=payloads):
     """Events as rows of EVENT_SCHEMA with times in nanoseconds, ascending by position, with their ids."""
-    places = sorted(draw(st.sets(positions, min_size=1, max_size=max_size)))
-    optional = st.none() | st.sampled_from(TEXTS[:6])
     return [
         {
             "id": format_event_id(LOG_ID, position),
             "position": position,
             "recorded_at": draw(nanoseconds),
             "timestamp": draw(nanoseconds),
-            "type": draw(st.sampled_from(TYPES)),
+            "type": draw(_types),
             "source": draw(texts),
-            "correlation_id": draw(optional),
+            "correlation_id": draw(_optional),
             "payload": draw(payload),
             "host": draw(texts),
             "version": "1",
-            "user": draw(optional),
-            "session_id": draw(optional),
-            "tags": draw(st.lists(st.sampled_from(TEXTS[:6]), max_size=3)),
+            "user": draw(_optional),
+            "session_id": draw(_optional),
+            "tags": draw(_tags),
         }
-        for position in places
+        for position in sorted(draw(_places))
     ]
 
 
@@ -208,49 +213,70 @@ def _around(text: str) -> list[str]:
     return [text, text.upper(), text.lower(), text[:1], text[1:]]
 
 
-def _values(field: t.Field):
+_operators = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+_regexes = st.sampled_from(REGEXES) | few_texts.map(lambda text: re2.escape(text[:2]))
+_negations = st.booleans()
+_OPERATIONS = {
+    "tags": ["contains", "null"],
+    "payload": ["contains text", "matches", "null"],
+    "integer": ["compare", "in", "between", "null"],
+    "time": ["compare", "in", "between", "null"],
+}
+_ANY_OPERATION = ["compare", "compare", "in", "between", "like", "contains", "contains", "matches", "null"]
+
+
+@functools.cache
+def _operations(kind: str):
+    return st.sampled_from(_OPERATIONS.get(kind, _ANY_OPERATION))
+
+
+@functools.cache
+def _values(kind: str):
     """Literals for a field: mostly of its type."""
-    kind = kind_of(field)
     if kind == "time":
         return _times
-    likely = {"integer": positions.map(lambda p: t.Number(Decimal(p))), "value": _numbers | _texts}.get(kind, _texts)
-    if field.name == "id":
-        likely = _ids | _foreign_ids
+    likely = {
+        "id": _ids | _foreign_ids,
+        "integer": positions.map(lambda p: t.Number(Decimal(p))),
+        "value": _numbers | _texts,
+    }.get(kind, _texts)
     return st.one_of(likely, likely, _numbers, _booleans, _texts)
+
+
+@functools.cache
+def _lists(kind: str):
+    return st.lists(_values(kind), min_size=1, max_size=4).map(tuple)
+
+
+@functools.cache
+def _ends(kind: str):
+    """Two literals of one type."""
+    return st.tuples(_values(kind), _values(kind)).filter(lambda ends: kind == "time" or type(ends[0]) is type(ends[1]))
 
 
 @st.composite
 def leaves(draw):
     """One comparison that makes sense."""
     field = draw(fields)
-    kind = kind_of(field)
-    allowed = {
-        "tags": ["contains", "null"],
-        "payload": ["contains text", "matches", "null"],
-        "integer": ["compare", "in", "between", "null"],
-        "time": ["compare", "in", "between", "null"],
-    }.get(kind, ["compare", "compare", "in", "between", "like", "contains", "contains", "matches", "null"])
-    value, negated = _values(field), draw(st.booleans())
-    match draw(st.sampled_from(allowed)):
+    kind, negated = kind_of(field), draw(_negations)
+    values = "id" if field.name == "id" else kind
+    match draw(_operations(kind)):
         case "compare":
-            return t.Comparison(field, draw(st.sampled_from(["=", "!=", "<", "<=", ">", ">="])), draw(value))
+            return t.Comparison(field, draw(_operators), draw(_values(values)))
         case "in":
-            return t.In(field, tuple(draw(st.lists(value, min_size=1, max_size=4))), negated)
+            return t.In(field, draw(_lists(values)), negated)
         case "between":
-            low = draw(value)
-            same = value if kind == "time" else value.filter(lambda each: type(each) is type(low))
-            return t.Between(field, low, draw(same), negated)
+            return t.Between(field, *draw(_ends(values)), negated)
         case "like":
-            return t.Like(field, draw(_likes), draw(st.booleans()), negated)
+            return t.Like(field, draw(_likes), draw(_negations), negated)
         case "contains":
-            return t.Contains(field, draw(value), negated)
+            return t.Contains(field, draw(_values(values)), negated)
         case "contains text":
             return t.Contains(field, draw(_texts), negated)
         case "matches":
-            regexes = st.sampled_from(REGEXES) | few_texts.map(lambda text: re2.escape(text[:2]))
-            return t.Matches(field, draw(regexes), negated)
+            return t.Matches(field, draw(_regexes), negated)
         case _:
-            return draw(st.sampled_from([t.IsNull(field, negated), t.Exists(field)]))
+            return t.IsNull(field, negated) if draw(_negations) else t.Exists(field)
 
 
 def branches(inner):

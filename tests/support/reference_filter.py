@@ -71,7 +71,7 @@ def _leaf(leaf: t.Leaf, found: Any, now_ns: int) -> bool:
         return like(leaf.pattern, found, ignore_case=leaf.ignore_case) != leaf.negated
     options = re2.Options()
     options.log_errors = False
-    return (re2.compile(leaf.pattern, options).search(found) is not None) != leaf.negated
+    return (re2.compile(leaf.pattern, options).search(_utf8(found)) is not None) != leaf.negated
 
 
 def _contains(found: Any, leaf: t.Contains) -> bool:
@@ -156,5 +156,10 @@ def like(pattern: str, text: str, *, ignore_case: bool) -> bool:
     if pattern[0] == "?":
         return like(pattern[1:], text[1:], ignore_case=ignore_case)
     wanted, rest = (pattern[1], pattern[2:]) if pattern[0] == "\\" else (pattern[0], pattern[1:])
-    same = bool(re2.fullmatch(f"(?i){re2.escape(wanted)}", text[0])) if ignore_case else wanted == text[0]
+    same = bool(re2.fullmatch(f"(?i){re2.escape(wanted)}", _utf8(text[0]))) if ignore_case else wanted == text[0]
     return same and like(rest, text[1:], ignore_case=ignore_case)
+
+
+def _utf8(text: str) -> bytes:
+    """The text as RE2 takes it, half surrogate pairs too, which are no characters for it."""
+    return text.encode("utf-8", "surrogatepass")

@@ -11,6 +11,7 @@ import pytest
 
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import EventFilterException
+from shared.events.ids import format_event_id
 from shared.events.timestamps import parse_timestamp
 from shared.filters.batch_filter import BatchFilter
 from shared.filters.event_batch import EventBatch
@@ -19,19 +20,26 @@ from shared.filters.parser import parse_filter
 from shared.filters.predicate import compile_predicate
 from shared.filters.printer import print_filter
 from shared.filters.resolution import resolve_now
-from shared.filters.sql import to_sql
 from shared.filters.sql_functions import register_filter_functions
 from shared.log.file_system import LocalFileSystem
 from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import SealOptions, seal_events
+from tests.support.filter_sql import find_by_sql
+from tests.support.reference_filter import reference_holds
 
 _FOLDER = Path(__file__).parents[1] / "golden" / "filters"
-_GOLDEN: dict[str, Any] = json.loads((_FOLDER / "cases.json").read_text())
-_NOW_NS = parse_timestamp(_GOLDEN["now"])
-_LOG_ID = "AAAAAAAA"
-_CASES = [pytest.param(case, id=case["expression"]) for case in _GOLDEN["cases"]]
-_ERRORS = [
-    pytest.param(error, id=error["expression"]) for error in json.loads((_FOLDER / "errors.json").read_text())["errors"]
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((_FOLDER / name).read_text())
+
+
+_GOLDEN = _read("cases.json")
+_NOW_NS, _LOG_ID = parse_timestamp(_GOLDEN["now"]), _GOLDEN["log_id"]
+_CASES = [pytest.param(case, id=f"{number}-{case['expression']}") for number, case in enumerate(_GOLDEN["cases"])]
+_ERRORS = [pytest.param(error, id=error["expression"]) for error in _read("errors.json")["errors"]]
+_LIMITS = [
+    pytest.param(limit, id=f"{number}-{limit['reason']}") for number, limit in enumerate(_read("limits.json")["limits"])
 ]
 
 
@@ -42,6 +50,7 @@ def _row(event: dict[str, Any]) -> dict[str, Any]:
 
 ROWS = [_row(event) for event in _GOLDEN["events"]]
 EVENTS = pa.RecordBatch.from_pylist(ROWS, schema=EVENT_SCHEMA)
+LIVE = [row | {"id": format_event_id(_LOG_ID, row["position"])} for row in ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +79,17 @@ def sealed(tmp_path_factory):
     return folder / file.name.parquet, file.metadata.promoted
 
 
-def _found(database, relation: str, expression: str, promoted=()) -> list[int]:
-    tree = resolve_now(parse_filter(expression), _NOW_NS)
-    sql = to_sql(tree, promoted=promoted, log_id=_LOG_ID)
-    statement = f"SELECT position FROM {relation} WHERE {sql.text} ORDER BY position"
-    return [row[0] for row in database.execute(statement, sql.parameters).fetchall()]
+@pytest.fixture(scope="module")
+def stored(database, sealed) -> dict[str, tuple[list[int], ...]]:
+    """What each case finds: as a plain table, and as a sealed file without and with promoted columns."""
+    path, promoted = sealed
+    assert promoted, "the file must have promoted columns for this to mean something"
+    trees = [resolve_now(parse_filter(case["expression"]), _NOW_NS) for case in _GOLDEN["cases"]]
+    plain = find_by_sql(database, "events", trees, log_id=_LOG_ID)
+    unpromoted = find_by_sql(database, f"read_parquet('{path}')", trees, log_id=_LOG_ID)
+    with_promoted = find_by_sql(database, f"read_parquet('{path}')", trees, log_id=_LOG_ID, promoted=promoted)
+    found = zip(plain, unpromoted, with_promoted, strict=True)
+    return dict(zip([case["expression"] for case in _GOLDEN["cases"]], found, strict=True))
 
 
 @pytest.mark.parametrize("case", _CASES)
@@ -87,32 +102,41 @@ def test_case_prints_as_it_should(case):
 
 @pytest.mark.parametrize("case", _CASES)
 def test_case_matches_live_events(case):
-    """One by one and as a batch, the events match that should."""
-    tree = parse_filter(case["expression"])
+    """One by one, as a batch, and for a naive evaluator, the events match that should."""
+    tree, matches = parse_filter(case["expression"]), case["matches"]
     holds = compile_predicate(tree, _NOW_NS)
-    assert [row["position"] for row in ROWS if holds(LiveEvent(**row))] == case["matches"]
+    assert [row["position"] for row in LIVE if holds(LiveEvent(**row))] == matches
     mask = BatchFilter(tree).mask(EventBatch(EVENTS, log_id=_LOG_ID), now_ns=_NOW_NS)
-    assert [row["position"] for row, matches in zip(ROWS, mask.tolist(), strict=True) if matches] == case["matches"]
+    assert [row["position"] for row, found in zip(ROWS, mask.tolist(), strict=True) if found] == matches
+    assert [row["position"] for row in LIVE if reference_holds(tree, row, _NOW_NS)] == matches
 
 
 @pytest.mark.parametrize("case", _CASES)
-def test_case_matches_stored_events(database, sealed, case):
+def test_case_matches_stored_events(stored, case):
     """As a plain table and as a sealed file, with promoted columns and without, the events match that should."""
-    path, promoted = sealed
-    assert promoted, "the file must have promoted columns for this to mean something"
-    relation = f"read_parquet('{path}')"
-    assert _found(database, "events", case["expression"]) == case["matches"]
-    assert _found(database, relation, case["expression"]) == case["matches"]
-    assert _found(database, relation, case["expression"], promoted) == case["matches"]
+    assert stored[case["expression"]] == (case["matches"],) * 3
 
 
 @pytest.mark.parametrize("error", _ERRORS)
 def test_wrong_expression_is_explained(error):
-    """What is no filter is refused with reason, place and what was probably meant; the message shows the place."""
+    """What is no filter is refused with reason, place and what was probably meant; the excerpt shows the place."""
     with pytest.raises(EventFilterException) as raised:
         parse_filter(error["expression"])
     refusal = raised.value
     assert refusal.reason == error["reason"]
     assert (int(refusal.metadata["line"]), int(refusal.metadata["column"])) == (error["line"], error["column"])
     assert refusal.metadata.get("suggestion", "") == error["suggestion"]
-    assert "^" in str(refusal).splitlines()[-1]
+    shown, carets = refusal.metadata["excerpt"].split("\n")
+    assert carets.index("^") == error["column"] - 1 <= len(shown)
+    assert str(refusal).endswith(f"  {shown}\n  {carets}")
+
+
+@pytest.mark.parametrize("limit", _LIMITS)
+def test_limit_holds_exactly(limit):
+    """What is at a limit is a filter that prints and reads again; one more is refused with the limit's own reason."""
+    fits, exceeds = ("".join(text * count for text, count in limit[name]) for name in ("fits", "exceeds"))
+    assert parse_filter(print_filter(parse_filter(fits))) == parse_filter(fits)
+    with pytest.raises(EventFilterException) as raised:
+        parse_filter(exceeds)
+    assert (raised.value.reason, raised.value.metadata["limit"]) == (limit["reason"], str(limit["limit"]))
+    assert raised.value.metadata["line"] == "1"
