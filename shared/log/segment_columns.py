@@ -175,6 +175,8 @@ class ColumnReader:
         index = self._reader.frame_index(segment.span, committed)
         tail = self._tails.get(index.name)
         if tail is None or tail.index is not index:
+            # Each new segment is the occasion to forget those that were sealed or removed.
+            self.forget_others()
             tail = self._tails[index.name] = TailColumns(index, self.blocks)
         closed: list[pa.Table] = []
         growing: list[pa.Table] = []
