@@ -250,3 +250,9 @@ def test_without_publishing_events_come_all_the_same(make_cluster):
             last = log(cluster, 3)
             reader.wait_for(last)
             assert reader.positions == [1, 2, 3, 4, 5, 6]
+
+
+def test_idle_memory(make_cluster):
+    """A stream service that has nothing to do takes at most 150 MB."""
+    with make_cluster(with_stream=True) as cluster:
+        assert cluster.stream.rss_mb() <= 150
