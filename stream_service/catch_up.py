@@ -50,8 +50,6 @@ class CatchUp:
         self._reading: ReadAhead | None = None
         self._until = 0
         self._retry: asyncio.TimerHandle | None = None
-        # Ranges of history read so far.
-        self.reads = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,7 +78,6 @@ class CatchUp:
             return None
         if self._reading is None:
             self._until = end
-            self.reads += 1
             self._reading = ReadAhead(lambda position: self._read(position, end), cursor, self._changed)
             await self._reading.__aenter__()
         events = self._reading.take()

@@ -43,14 +43,6 @@ class Beat:
 Delivery: TypeAlias = Notice | Message | History | Beat
 
 
-@dataclass(slots=True)
-class Counts:
-    """What became of the events of a subscriber."""
-
-    delivered: int = 0
-    dropped: int = 0
-
-
 @dataclass(eq=False)
 class Subscriber:
     """Serves one subscription. Belongs to one event loop."""
@@ -68,7 +60,6 @@ class Subscriber:
     created_ns: int = 0
     # In metrics.
     label: str = ""
-    counts: Counts = field(default_factory=Counts)
     # Set when there may be something to do.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -77,11 +68,6 @@ class Subscriber:
         self._spoke_s = self.clock.monotonic_s()
         self._told_pressure = False
         self._delivered_ns = 0
-
-    @property
-    def catch_up_reads(self) -> int:
-        """How often it went to history."""
-        return self._catch_up.reads
 
     @property
     def under_pressure(self) -> bool:
@@ -145,7 +131,6 @@ class Subscriber:
         message = self.builder.build(self.matcher, subscription.cursor, payload_as_struct=self.payload_as_struct)
         if message.until > subscription.cursor:
             subscription.took(message.until, message.count)
-            self.counts.delivered += message.count
             # There may be more, or notices.
             self.changed.set()
         if message.until == self.ring.end and subscription.state is State.CATCHING_UP:
@@ -166,7 +151,6 @@ class Subscriber:
         if found.events is None:
             return None
         self._delivered_ns = int(found.events.recorded_ns[-1])
-        self.counts.delivered += len(found.events)
         return History(found.events, found.until)
 
     def _due_s(self) -> float:

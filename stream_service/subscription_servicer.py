@@ -208,8 +208,15 @@ class SubscriptionServicer:
             return asked
         return StartAsked(position=self._durables.get(asked.checkpoint).ledger.checkpoint + 1)
 
+    def _label(self, asked: wire.SubscriptionAsked) -> str:
+        """What the metrics call a subscription."""
+        return self._metrics.label(asked.subscription or asked.consumer or UNNAMED)
+
     def _reader(self, asked: wire.SubscriptionAsked) -> ReadRange:
+        reads = self._metrics.catch_up_reads.labels(self._label(asked))
+
         def read(from_position: int, until_position: int) -> AsyncGenerator[EncodedEvents, None]:
+            reads.inc()
             return self._history.read(
                 Selection(
                     from_position=from_position,
@@ -234,5 +241,5 @@ class SubscriptionServicer:
             pressure_threshold=self._limits.pressure_threshold,
             payload_as_struct=asked.payload_form == event_pb2.PAYLOAD_FORM_STRUCT,
             created_ns=self._clock.now_ns(),
-            label=self._metrics.label(asked.consumer or UNNAMED),
+            label=self._label(asked),
         )
