@@ -49,7 +49,7 @@ def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, project
         down = asked.order.descends
         start = place if isinstance(place, tuple) else (HIGHEST if down else LOWEST)
         return TimestampReading(
-            engine, question, committed, work, start=start, projection=projection, descending=down, limit=limit
+            engine, question, committed, work, clock, start=start, projection=projection, descending=down, limit=limit
         )
     assert not isinstance(place, tuple), "a place is one of its order"
     if asked.order is Order.POSITION_DESCENDING:
