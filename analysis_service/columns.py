@@ -8,6 +8,7 @@ Invariants: nothing here changes a column; a column is converted once and kept. 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,8 +39,7 @@ class Labels:
     @classmethod
     def of(cls, column: Array) -> "Labels":
         """Labels of an Arrow column. What is not text is taken as its JSON text."""
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
+        column = _flat(column)
         if not pa.types.is_dictionary(column.type):
             column = _text(column).dictionary_encode()
         codes = pc.fill_null(column.indices.cast(pa.int64()), MISSING).to_numpy(zero_copy_only=False)
@@ -65,15 +65,15 @@ class EventColumns:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    @property
+    @cached_property
     def positions(self) -> Integers:
         """Position of each event."""
-        return self._integers("position")
+        return self._whole("position")
 
-    @property
+    @cached_property
     def times(self) -> Integers:
         """Timestamp of each event, in nanoseconds since the epoch."""
-        return self._integers("timestamp")
+        return self._whole("timestamp")
 
     def has(self, field: str) -> bool:
         """Whether the field was scanned."""
@@ -94,13 +94,38 @@ class EventColumns:
             self._numbers[field] = _doubles(self._column(field))
         return self._numbers[field]
 
+    def common_codes(self, first: str, second: str) -> tuple[Integers, Integers]:
+        """Codes of two fields in which equal texts have equal codes, whichever field they are in.
+
+        MISSING where the event lacks the field or has an empty text. Raises EventAnalysisException where one was
+        not scanned.
+        """
+        columns = [_text(_flat(self._column(field))) for field in (first, second)]
+        both = pa.chunked_array([pc.if_else(pc.equal(column, ""), None, column) for column in columns])
+        encoded: Any = both.combine_chunks().dictionary_encode()
+        codes: Integers = pc.fill_null(encoded.indices.cast(pa.int64()), MISSING).to_numpy(zero_copy_only=False)
+        return codes[: len(self)], codes[len(self) :]
+
+    def integers(self, field: str) -> tuple[Integers, Mask]:
+        """A field as exact integers, and which events have one there.
+
+        Raises EventAnalysisException where it was not scanned.
+        """
+        column = _flat(self._column(field))
+        if not pa.types.is_integer(column.type):
+            doubles = self.numbers(field)
+            valid = ~np.isnan(doubles) & (np.abs(doubles) < 2.0**63)
+            return np.where(valid, doubles, 0).astype(np.int64), valid
+        numbers: Integers = pc.fill_null(column, 0).cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False)
+        return numbers, column.is_valid().to_numpy(zero_copy_only=False)
+
     def take(self, rows: npt.NDArray[Any]) -> "EventColumns":
         """Some of the events, by row numbers or by a mask."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
         return EventColumns(self._table.take(pa.array(rows)))
 
-    def _integers(self, field: str) -> Integers:
+    def _whole(self, field: str) -> Integers:
         column: Any = self._column(field)
         numbers: Integers = column.cast(pa.int64()).to_numpy()
         return numbers
@@ -132,8 +157,14 @@ def _column_name(field: str) -> str:
     return field.removeprefix("metadata.")
 
 
+def _flat(column: Array) -> Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
 def _text(column: Array) -> StringArray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
         return column
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.string())
@@ -141,8 +172,7 @@ def _text(column: Array) -> StringArray:
 
 
 def _doubles(column: Array) -> Floats:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+    column = _flat(column)
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.dictionary_decode(), kind.value_type
