@@ -2,7 +2,8 @@
 
 Counts in equal bins are compared with two rates, the mean one and RATE_FACTOR times it: the running sum of the
 logarithm of how much likelier the second is rises in a burst (cumulative sum test). A burst is where it rises by
-EVIDENCE_MIN at least, events that usually come in clusters counting for less. Occurrences: the bursts of a type. Confidence: the share of its events that lie in them.
+EVIDENCE_MIN at least, events that usually come in clusters counting for less. Occurrences: the bursts of a type.
+Confidence: the share of its events that lie in them.
 """
 
 import numpy as np

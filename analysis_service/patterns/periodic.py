@@ -21,7 +21,8 @@ _EVENTS_MIN = 5
 _DEVIATION_SHARE_MAX = 0.1
 _TOLERANCE = 0.1
 _CONFIDENCE_MIN = 0.7
-_BINS = 4_096
+# Finer bins tell shorter periods, fuller ones are less noisy.
+_BINS_MIN, _BINS_MAX, _EVENTS_A_BIN = 32, 4_096, 16
 _CORRELATION_MIN = 0.4
 _PERIODS_MIN = 3
 _SHORTEST_LAG = 4
@@ -66,7 +67,7 @@ def _rhythm(request: PatternRequest, stream: Stream) -> Pattern | None:
     length = float(stream.times[-1] - stream.times[0])
     if length <= 0:
         return None
-    bins = min(_BINS, len(stream.times))
+    bins = min(_BINS_MAX, max(_BINS_MIN, len(stream.times) // _EVENTS_A_BIN))
     place = ((stream.times - stream.times[0]) * (bins / length)).astype(np.int64).clip(0, bins - 1)
     correlation = _autocorrelation(np.bincount(place, minlength=bins).astype(np.float64))
     lags = np.arange(_SHORTEST_LAG, bins // _PERIODS_MIN)
