@@ -58,12 +58,12 @@ class EventColumns:
     """Events as columns. Analyses read it and leave it as it is."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table
+        self.table = table
         self._labels: dict[str, Labels] = {}
         self._numbers: dict[str, Floats] = {}
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.table.num_rows)
 
     @cached_property
     def positions(self) -> Integers:
@@ -77,7 +77,7 @@ class EventColumns:
 
     def has(self, field: str) -> bool:
         """Whether the field was scanned."""
-        return _column_name(field) in self._table.column_names
+        return _column_name(field) in self.table.column_names
 
     def labels(self, field: str) -> Labels:
         """A field as labels. Raises EventAnalysisException where it was not scanned."""
@@ -123,7 +123,7 @@ class EventColumns:
         """Some of the events, by row numbers or by a mask."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
-        return EventColumns(self._table.take(pa.array(rows)))
+        return EventColumns(self.table.take(pa.array(rows)))
 
     def _whole(self, field: str) -> Integers:
         column: Any = self._column(field)
@@ -133,7 +133,7 @@ class EventColumns:
     def _column(self, field: str) -> Array:
         if not self.has(field):
             raise EventAnalysisException(f"{field} was not scanned; name it among the columns of the scan")
-        return self._table.column(_column_name(field))
+        return self.table.column(_column_name(field))
 
 
 def event_order(events: EventColumns) -> Integers:
