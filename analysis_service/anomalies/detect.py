@@ -35,7 +35,7 @@ KINDS = ("rate", "value", "new_type", "rare_type", "missing", "sequence")
 BUCKET_NS = 60_000_000_000
 _BUCKETS_MAX = 100_000
 _LEARNING_NS_MAX = 86_400_000_000_000
-POSITIONS_REMEMBERED = 1_000_000
+POSITIONS_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,13 @@ class AnomalyDetector:
     def _without_repeated(self, events: EventColumns) -> EventColumns:
         """The events whose position was not seen yet, each once."""
         _, first = np.unique(events.positions, return_index=True)
-        fresh = first[~np.isin(events.positions[first], self._seen)]
-        remembered = np.concatenate((self._seen, events.positions[fresh]))
-        self._seen = np.sort(remembered)[-POSITIONS_REMEMBERED:]
-        return events.take(fresh)
+        if len(self._seen):
+            place = np.searchsorted(self._seen, events.positions[first]).clip(0, len(self._seen) - 1)
+            first = first[self._seen[place] != events.positions[first]]
+        remembered = np.concatenate((self._seen, events.positions[first]))
+        # Positions that are sorted already are sorted quickly, and nearly all are newer than those seen before.
+        self._seen = np.sort(remembered, kind="stable")[-POSITIONS_REMEMBERED:]
+        return events.take(first)
 
     def _settle(self, until_ns: int) -> None:
         """Judge what happened before a time, in order."""

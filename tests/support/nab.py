@@ -94,20 +94,14 @@ def score_detections(corpus: Sequence[Series], detections: Mapping[str, np.ndarr
 def windowed_gaussian(values: np.ndarray) -> np.ndarray:
     """The benchmark's simplest baseline: how far in the tails of the last 6,400 values a value is."""
     scores = np.zeros(len(values))
-    window: list[float] = []
-    step: list[float] = []
-    mean, deviation = 0.0, 1.0
-    for number, value in enumerate(values.tolist()):
-        if window:
-            scores[number] = 1 - 0.5 * math.erfc(abs(value - mean) / deviation / 1.4142)
-        if len(window) < 6400:
-            window.append(value)
-        else:
-            step.append(value)
-            if len(step) < 100:
-                continue
-            window, step = window[100:] + step, []
-        mean, deviation = float(np.mean(window)), float(np.std(window)) or 0.000001
+    centred = values - values.mean()
+    sums, squares = (np.concatenate(([0.0], np.cumsum(each))) for each in (centred, centred**2))
+    for number in range(1, len(values)):
+        stop = number if number <= 6400 else 6400 + (number - 6400) // 100 * 100
+        start = max(0, stop - 6400)
+        mean = (sums[stop] - sums[start]) / (stop - start)
+        deviation = math.sqrt(max(0.0, (squares[stop] - squares[start]) / (stop - start) - mean**2)) or 0.000001
+        scores[number] = 1 - 0.5 * math.erfc(abs(centred[number] - mean) / deviation / 1.4142)
     return scores
 
 
