@@ -1,4 +1,4 @@
-"""`sequence`: cases whose mix of event types is unlike all cases before.
+"""`unusual_case`: cases whose mix of event types is unlike all cases before.
 
 The events of a case are counted by type and by pair of types that follow each other; the counts are made a vector of
 length 1. Its distance from the nearest case before is compared with what such distances were before. A case is judged
@@ -119,7 +119,7 @@ class BehaviourDetector:
         sources = events.labels("source")
         named = dict.fromkeys(sources.text(code) for code in sources.codes[rows].tolist())
         return Incident(
-            "sequence",
+            "unusual_case",
             strength,
             types,
             tuple(source for source in named if source is not None),

@@ -31,7 +31,7 @@ from analysis_service.anomalies.silence import SilenceDetector
 from analysis_service.anomalies.values import ValueDetector
 from analysis_service.columns import EventColumns, Integers, event_order
 
-KINDS = ("rate", "value", "new_type", "rare_type", "missing", "sequence")
+KINDS = ("rate", "value", "new_type", "rare_type", "missing", "unusual_case")
 BUCKET_NS = 60_000_000_000
 _BUCKETS_MAX = 100_000
 _LEARNING_NS_MAX = 86_400_000_000_000
@@ -143,7 +143,7 @@ class AnomalyDetector:
             self._kinds.advance(events)
         if "missing" in kinds:
             self._silence.advance(events)
-        if "sequence" in kinds:
+        if "unusual_case" in kinds:
             self._behaviour.advance(events)
 
 
