@@ -136,6 +136,12 @@ class EventColumns:
         return self.table.column(_column_name(field))
 
 
+def together(*parts: EventColumns) -> EventColumns:
+    """Events of several parts, with the columns that all of them have. There must be a part."""
+    shared = [name for name in parts[0].table.column_names if all(name in each.table.column_names for each in parts)]
+    return EventColumns(pa.concat_tables([each.table.select(shared) for each in parts]))
+
+
 def event_order(events: EventColumns) -> Integers:
     """Rows in the order in which the events happened: by timestamp, then by position."""
     return np.lexsort((events.positions, events.times))

@@ -48,7 +48,8 @@ class Analysis:
     """An analysis that can be asked for by name.
 
     Exactly one of find_patterns and find_incidents is set: the first makes it a part of AnalyzePatterns, the second
-    of DetectAnomalies. fields: what events must be scanned with besides position, timestamp, type and source.
+    of DetectAnomalies; several analyses may share a function, which is told in `Options.kinds` which are asked for.
+    fields: what events must be scanned with besides position, timestamp, type and source.
     """
 
     name: str
@@ -127,13 +128,6 @@ def refuse_unknown(given: Mapping[str, float], asked: list[Analysis]) -> None:
             )
 
 
-def _detector(kind: str) -> Callable[[EventColumns, Options], list[Incident]]:
-    def find(events: EventColumns, options: Options) -> list[Incident]:
-        return [each for each in detect(events, options) if each.kind == kind]
-
-    return find
-
-
 _MAX_SPAN = Parameter(
     "maxspan", 0.0, 0.0, 86_400.0 * 366, "Longest time from the first to the last event; 0 for any.", unit="s"
 )
@@ -165,25 +159,25 @@ _BUILT_IN = (
     ),
     Analysis("burst", "Stretches in which a type comes much faster than usual.", find_patterns=bursts),
     Analysis("co_occurrence", "Types that occur in the same cases.", find_patterns=co_occurrences),
-    Analysis("rate", "Events that come faster than ever before.", find_incidents=_detector("rate")),
+    Analysis("rate", "Events that come faster than ever before.", find_incidents=detect),
     Analysis(
         "value",
         "Numbers in payloads that are unlike those before.",
         fields=("payload.duration_ms",),
-        find_incidents=_detector("value"),
+        find_incidents=detect,
     ),
-    Analysis("new_type", "Event types that never occurred before.", find_incidents=_detector("new_type")),
-    Analysis("rare_type", "Event types that hardly ever occur.", find_incidents=_detector("rare_type")),
+    Analysis("new_type", "Event types that never occurred before.", find_incidents=detect),
+    Analysis("rare_type", "Event types that hardly ever occur.", find_incidents=detect),
     Analysis(
         "missing",
         "Regular events that stop.",
         fields=("metadata.host",),
-        find_incidents=_detector("missing"),
+        find_incidents=detect,
     ),
     Analysis(
         "unusual_case",
         "Cases whose mix of types is unlike all before.",
         fields=("correlation_id",),
-        find_incidents=_detector("unusual_case"),
+        find_incidents=detect,
     ),
 )

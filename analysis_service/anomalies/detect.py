@@ -91,8 +91,14 @@ class AnomalyDetector:
         late = events.times < self._watermark_ns
         self.late_events += int(late.sum())
         self._waiting.append(events.take(~late) if late.any() else events)
-        newest = max(int(each.times.max()) for each in self._waiting if len(each))
-        self._settle(newest - self._options.lateness_ns)
+        self._settle(int(events.times.max()) - self._options.lateness_ns)
+
+    def pass_time(self, now_ns: int) -> None:
+        """It is this late by the clock: what is older than the lateness has settled, though nothing newer came."""
+        settled_ns = now_ns - self._options.lateness_ns
+        self._settle(settled_ns)
+        self._rates.close_until(settled_ns)
+        self._silence.close_until(settled_ns)
 
     def finish(self) -> None:
         """Nothing comes any more: judge what still waits, up to the end of the stretch."""

@@ -285,3 +285,14 @@ def test_novelty_does_not_depend_on_the_scale_of_a_series():
     scaled = np.array([theirs.push(value * 1024.0) for value in values.tolist()])
     assert novelty == pytest.approx(scaled, abs=1e-6)
     assert int(np.argmax(novelty[1000:])) + 1000 == 8500
+
+
+def test_silence_is_told_as_time_passes_without_events():
+    """Where the log is followed and nothing comes any more, the clock alone shows what is missing."""
+    rows = [{"type": "beat", "source": "s", "host": "h", "timestamp": _START + beat * _MINUTE} for beat in range(50)]
+    live = AnomalyDetector(Options(_START, None, kinds=("missing",)))
+    live.advance(columns_of(rows))
+    assert live.incidents() == []
+    live.pass_time(_START + 60 * _MINUTE)
+    (incident,) = live.incidents()
+    assert incident.ongoing
