@@ -1,8 +1,6 @@
 """Which blocks of unsealed events a filter can hold for, by their timestamps and the texts that occur in them. Pure."""
 
-from collections.abc import Callable, Iterator
-
-import pyarrow as pa
+from collections.abc import Callable, Collection, Iterator
 
 from shared.filters.bounds import Bounds
 from shared.log.tail_columns import TailBlock
@@ -31,7 +29,7 @@ def _checks(bounds: Bounds) -> Iterator[_Check]:
     )
     for name, values in equalities:
         if values is not None and len(values) <= _LOOKUPS_MAX:
-            yield _any_value(name, [pa.scalar(value, pa.string()) for value in values])
+            yield _any_value(name, values)
 
 
 def _any_text(name: str, wanted: Callable[[str], bool]) -> _Check:
@@ -42,5 +40,5 @@ def _any_text(name: str, wanted: Callable[[str], bool]) -> _Check:
     return check
 
 
-def _any_value(name: str, values: "list[pa.StringScalar]") -> _Check:
-    return lambda block: any(block.holds(name, value) for value in values)
+def _any_value(name: str, values: Collection[str]) -> _Check:
+    return lambda block: any(block.may_hold(name, value) for value in values)

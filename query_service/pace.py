@@ -7,8 +7,9 @@ keeps others waiting. So steps begin small where time is short, and grow by what
 # Seconds that one step should take at most.
 STEP_S = 0.25
 ROWS_MIN = 4_096
-# Of a call that has all the time it wants, and of one whose time is bounded.
+# Of a call that has all the time it wants, of one that wants few events, and of one whose time is bounded.
 FIRST_ROWS = 1_048_576
+FIRST_ROWS_OF_A_PAGE = 131_072
 FIRST_ROWS_IN_A_HURRY = 16_384
 _GROWTH_MAX = 16
 # Of the time left, a step may plan for this share.
@@ -18,8 +19,9 @@ _SHARE = 0.5
 class Pace:
     """The rows of the next step, by those of the last ones."""
 
-    def __init__(self, *, in_a_hurry: bool) -> None:
-        self._last = FIRST_ROWS_IN_A_HURRY if in_a_hurry else FIRST_ROWS
+    def __init__(self, *, in_a_hurry: bool, for_a_page: bool = False) -> None:
+        first_rows = FIRST_ROWS_OF_A_PAGE if for_a_page else FIRST_ROWS
+        self._last = FIRST_ROWS_IN_A_HURRY if in_a_hurry else first_rows
         self._rows_per_s: float | None = None
 
     def rows(self, left_s: float | None) -> int:

@@ -1,5 +1,6 @@
 """Events that match, as they are found: what every reading has in common."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -81,6 +82,7 @@ class Engine:
     reader: ColumnReader
 
 
+@functools.lru_cache(maxsize=64)
 def nothing(schema: pa.Schema) -> pa.RecordBatch:
     """No events, with the columns of a result."""
     return pa.RecordBatch.from_pylist([], schema=schema)

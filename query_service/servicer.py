@@ -128,8 +128,10 @@ class QueryServicer:
                 assert pages.page is not None
                 return encoder.encode(pages.page.events, payload_as_struct=as_struct), pages.page
 
-            while (answer := await self._lookups.run(step, call.work)) is None:
-                pass
+            answer = await self._lookups.run(step, call.work)
+            while answer is None:
+                # What takes so long is a search, and waits among its like.
+                answer = await self._searches.run(step, call.work)
         events, page = answer
         self._observe(call, reading.outcome.costs, reading.outcome.partial_reason)
         token = "" if page.next_place is None else self._token(call, request, page.next_place)

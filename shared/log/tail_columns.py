@@ -8,9 +8,11 @@ blocks kept in memory weigh no more than the cache allows, others are decoded ag
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from shared.columns.arrow import Array, StringArray
@@ -25,6 +27,7 @@ BLOCK_ROWS = 65_536
 BLOCK_BYTES = 16 * 1024 * 1024
 # Appended frames of a growing block that are kept apart before they are joined.
 _PIECES_MAX = 16
+_IDS = ("correlation_id", "session_id", "user")
 _REPEATING = ("type", "source", "correlation_id", "host", "version", "user", "session_id")
 
 
@@ -33,6 +36,7 @@ class TailBlock:
     """Events at consecutive positions of one .log file: [first, until).
 
     `events` has the columns of EVENT_SCHEMA; those of a closed block are dictionary-encoded where they repeat.
+    `hashes` has for each column of ids of a closed block the hashes of what occurs in it, sorted.
     """
 
     first: Position
@@ -40,17 +44,20 @@ class TailBlock:
     closed: bool
     events: pa.Table
     timestamps: TimeBounds
+    hashes: Mapping[str, npt.NDArray[np.int64]]
 
     @property
     def bytes(self) -> int:
         """Bytes in memory."""
-        return int(self.events.nbytes)
+        return int(self.events.nbytes) + sum(hashes.nbytes for hashes in self.hashes.values())
 
-    def holds(self, name: str, value: "pa.StringScalar") -> bool:
-        """Whether a value is in a column of texts that repeats."""
-        texts = self.texts(name)
-        chunks = self.events.column(name).chunks if texts is None else [texts]
-        return any(pc.index(chunk, value).as_py() >= 0 for chunk in chunks)
+    def may_hold(self, name: str, value: str) -> bool:
+        """Return False only if a value is not in a column of ids."""
+        hashes = self.hashes.get(name)
+        if hashes is not None:
+            at = int(np.searchsorted(hashes, hash(value)))
+            return at < len(hashes) and int(hashes[at]) == hash(value)
+        return any(pc.index(chunk, value).as_py() >= 0 for chunk in self.events.column(name).chunks)
 
     def texts(self, name: str) -> StringArray | None:
         """The texts that occur in a column that repeats, each once; None where the block is not closed."""
@@ -142,7 +149,7 @@ class TailColumns:
 
 def _open(first: Position, pieces: list[pa.RecordBatch]) -> TailBlock:
     events = pa.Table.from_batches(pieces, EVENT_SCHEMA)
-    return _block(first, events.combine_chunks() if len(pieces) > _PIECES_MAX else events, closed=False)
+    return _block(first, events.combine_chunks() if len(pieces) > _PIECES_MAX else events, {})
 
 
 def _closed(first: Position, pieces: list[pa.RecordBatch]) -> TailBlock:
@@ -150,10 +157,16 @@ def _closed(first: Position, pieces: list[pa.RecordBatch]) -> TailBlock:
     for name in _REPEATING:
         column: Array = events.column(name)
         events = events.set_column(EVENT_SCHEMA.get_field_index(name), name, column.dictionary_encode())
-    return _block(first, events, closed=True)
+    return _block(first, events, {name: _hashes(events.column(name)) for name in _IDS})
 
 
-def _block(first: Position, events: pa.Table, *, closed: bool) -> TailBlock:
+def _hashes(column: Array) -> npt.NDArray[np.int64]:
+    """The hashes, in this process, of the texts of a column that is dictionary-encoded, sorted."""
+    texts: StringArray = column.chunk(0).dictionary
+    return np.sort(np.fromiter(map(hash, texts.to_pylist()), np.int64, len(texts)))
+
+
+def _block(first: Position, events: pa.Table, hashes: Mapping[str, npt.NDArray[np.int64]]) -> TailBlock:
     extremes = pc.min_max(events.column("timestamp").cast(pa.int64())).as_py()
     timestamps = TimeBounds(extremes["min"], extremes["max"])
-    return TailBlock(first, Position(first + events.num_rows), closed, events, timestamps)
+    return TailBlock(first, Position(first + events.num_rows), bool(hashes), events, timestamps, hashes)
