@@ -1,73 +1,35 @@
-"""GetEvent and ListEvents without a wire: requests, page tokens, waiting for positions."""
+"""The RPCs of the query service without a wire: requests, page tokens, waiting for positions, partial answers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from eventlog.v1 import event_pb2
 from eventlog.v1 import query_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from query_service.servicer import PAGE_SIZE_DEFAULT, READS_RUNNING_MAX, READS_WAITING_MAX, QueryServicer
-from shared.clock import SystemClock
-from shared.columns.wire import WireCodec
+from query_service.messages import PAGE_SIZE_DEFAULT
 from shared.errors import EventException
 from shared.events.ids import format_event_id
-from shared.log.log_reader import LocalLogReader
-from tests.support.builders import frame_of, numbered_frame, open_writer, payload
+from tests.support.builders import frame_of, payload
 from tests.support.fake_clock import START_NS
 from tests.support.log_requests import FakeContext
-from tests.support.memory_file_system import MemoryFileSystem
+from tests.support.query_service import QueryUnderTest
 
 _LOG_ID = "TEST0001"
 
 
-class _Service:
-    """A query service over a log of frames of five events in memory, and its writer."""
-
-    def __init__(self) -> None:
-        self.fs = MemoryFileSystem()
-        self.writer = open_writer(self.fs, new_log_id=_LOG_ID)
-        self.servicer = QueryServicer(LocalLogReader(self.fs), WireCodec(), SystemClock())
-
-    def append(self, frames: int = 1) -> None:
-        for _ in range(frames):
-            self.writer.append(numbered_frame(self.writer.last_position + 1, 5))
-
-    async def get(self, time_remaining: float | None = None, **fields: Any) -> event_pb2.Event:
-        context: Any = FakeContext(time_remaining)
-        request = pb.GetEventRequest(**fields)
-        return pb.GetEventResponse.FromString(await self.servicer.get_event(request, context)).event
-
-    async def list(
-        self, request: pb.ListEventsRequest | None = None, time_remaining: float | None = None, **fields: Any
-    ) -> pb.ListEventsResponse:
-        context: Any = FakeContext(time_remaining)
-        asked = pb.ListEventsRequest()
-        asked.CopyFrom(request or asked)
-        asked.MergeFrom(pb.ListEventsRequest(**fields))
-        return pb.ListEventsResponse.FromString(await self.servicer.list_events(asked, context))
-
-    async def list_all(self, **fields: Any) -> "list[int]":
-        found: list[int] = []
-        token = ""
-        while True:
-            page = await self.list(page_token=token, **fields)
-            found += [event.position for event in page.events]
-            token = page.next_page_token
-            if not token:
-                return found
-
-
 @pytest.fixture
-async def service() -> AsyncIterator[_Service]:
-    """A service over a log of twenty events."""
-    made = _Service()
-    made.append(4)
-    yield made
-    made.servicer.close()
-    made.writer.close()
+async def service(tmp_path: Path) -> AsyncIterator[QueryUnderTest]:
+    """A service over a log of twenty events, in frames of five."""
+    async with QueryUnderTest(tmp_path, log_id=_LOG_ID) as made:
+        made.append(4)
+        yield made
 
 
 def _selection(**fields: Any) -> event_pb2.EventFilters:
@@ -80,7 +42,7 @@ async def _refused(call: Any) -> EventException:
     return caught.value
 
 
-async def test_an_event_is_found_by_id_and_by_position(service: _Service) -> None:
+async def test_an_event_is_found_by_id_and_by_position(service: QueryUnderTest) -> None:
     """Both name the same event."""
     by_position = await service.get(position=7)
     assert by_position == await service.get(id=format_event_id(_LOG_ID, 7))
@@ -101,13 +63,13 @@ async def test_an_event_is_found_by_id_and_by_position(service: _Service) -> Non
         ({"position": 2**64 - 1}, "EVENT_NOT_FOUND"),
     ],
 )
-async def test_a_request_for_no_event_says_why(service: _Service, fields: dict[str, Any], reason: str) -> None:
+async def test_a_request_for_no_event_says_why(service: QueryUnderTest, fields: dict[str, Any], reason: str) -> None:
     """Neither or both, no id at all, another log's id, a position that is not committed."""
     error = await _refused(service.get(**fields))
     assert error.reason == reason
 
 
-async def test_a_page_has_a_default_size_and_a_token(service: _Service) -> None:
+async def test_a_page_has_a_default_size_and_a_token(service: QueryUnderTest) -> None:
     """A hundred events, and the way to the rest."""
     service.append(25)
     page = await service.list()
@@ -119,7 +81,7 @@ async def test_a_page_has_a_default_size_and_a_token(service: _Service) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 3, 5, 7, 20, 10_000, 2**31 - 1])
-async def test_every_page_size_gives_the_same_events(service: _Service, page_size: int) -> None:
+async def test_every_page_size_gives_the_same_events(service: QueryUnderTest, page_size: int) -> None:
     """Also those that do not fit the frames, and those that are capped."""
     assert await service.list_all(page_size=page_size) == list(range(1, 21))
 
@@ -128,13 +90,15 @@ async def test_every_page_size_gives_the_same_events(service: _Service, page_siz
     ("first", "until", "expected"),
     [(0, 0, (1, 20)), (5, 0, (5, 20)), (0, 5, (1, 4)), (19, 99, (19, 20)), (9, 9, (1, 0))],
 )
-async def test_positions_are_half_open(service: _Service, first: int, until: int, expected: tuple[int, int]) -> None:
+async def test_positions_are_half_open(
+    service: QueryUnderTest, first: int, until: int, expected: tuple[int, int]
+) -> None:
     """Zero means unset."""
     selection = _selection(from_position=first, until_position=until)
     assert await service.list_all(selection=selection, page_size=3) == list(range(expected[0], expected[1] + 1))
 
 
-async def test_a_time_range_selects_by_timestamp(service: _Service) -> None:
+async def test_a_time_range_selects_by_timestamp(service: QueryUnderTest) -> None:
     """From the start, inclusive, to the end, exclusive, in nanoseconds."""
     start, end = Timestamp(), Timestamp()
     start.FromNanoseconds(START_NS + 1)
@@ -145,7 +109,7 @@ async def test_a_time_range_selects_by_timestamp(service: _Service) -> None:
     assert await service.list_all(selection=_selection(filters=filters), page_size=3) == expected
 
 
-async def test_pages_show_the_log_as_it_was_at_the_first(service: _Service) -> None:
+async def test_pages_show_the_log_as_it_was_at_the_first(service: QueryUnderTest) -> None:
     """What is logged meanwhile is not in them; a new listing has it."""
     page = await service.list(page_size=15)
     service.append()
@@ -165,7 +129,9 @@ _OTHER_QUERIES: list[Callable[[pb.ListEventsRequest], None]] = [
 
 
 @pytest.mark.parametrize("change", _OTHER_QUERIES)
-async def test_a_token_is_bound_to_its_query(service: _Service, change: Callable[[pb.ListEventsRequest], None]) -> None:
+async def test_a_token_is_bound_to_its_query(
+    service: QueryUnderTest, change: Callable[[pb.ListEventsRequest], None]
+) -> None:
     """With anything else than the page size changed it is refused."""
     page = await service.list(page_size=5)
     request = pb.ListEventsRequest(page_token=page.next_page_token, page_size=5)
@@ -173,7 +139,7 @@ async def test_a_token_is_bound_to_its_query(service: _Service, change: Callable
     assert (await _refused(service.list(request))).reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_a_token_goes_with_another_page_size_and_position_to_wait_for(service: _Service) -> None:
+async def test_a_token_goes_with_another_page_size_and_position_to_wait_for(service: QueryUnderTest) -> None:
     """These two belong to a page, not to the query."""
     page = await service.list(page_size=5)
     rest = await service.list(page_size=50, page_token=page.next_page_token, selection=_selection(min_position=20))
@@ -183,26 +149,24 @@ async def test_a_token_goes_with_another_page_size_and_position_to_wait_for(serv
 @pytest.mark.parametrize(
     "change", [lambda t: t[:-1], lambda t: t + "A", lambda t: "B" + t[1:], lambda _: "x", lambda _: "ü"]
 )
-async def test_a_token_that_was_tampered_with_is_refused(service: _Service, change: Callable[[str], str]) -> None:
+async def test_a_token_that_was_tampered_with_is_refused(service: QueryUnderTest, change: Callable[[str], str]) -> None:
     """Cut, lengthened, changed, invented."""
     page = await service.list(page_size=5)
     assert (await _refused(service.list(page_token=change(page.next_page_token)))).reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_a_token_of_another_log_is_refused(service: _Service) -> None:
+async def test_a_token_of_another_log_is_refused(service: QueryUnderTest, tmp_path: Path) -> None:
     """Positions of one log mean nothing in another."""
-    other = _Service()
-    other.writer.log_id = "TEST0002"
-    other.append(4)
-    page = await other.list(page_size=5)
-    assert page.events[0].id.startswith("evt_TEST0002")
-    assert (await _refused(service.list(page_size=5, page_token=page.next_page_token))).reason == "INVALID_PAGE_TOKEN"
-    other.servicer.close()
-    other.writer.close()
+    async with QueryUnderTest(tmp_path / "other", log_id="TEST0002") as other:
+        other.append(4)
+        page = await other.list(page_size=5)
+        assert page.events[0].id.startswith("evt_TEST0002")
+    error = await _refused(service.list(page_size=5, page_token=page.next_page_token))
+    assert error.reason == "INVALID_PAGE_TOKEN"
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-async def test_a_read_waits_for_the_position_it_asks_for(service: _Service, *, by_id: bool) -> None:
+async def test_a_read_waits_for_the_position_it_asks_for(service: QueryUnderTest, *, by_id: bool) -> None:
     """So that a writer reads what it wrote, from a service that is not the one it wrote to."""
     name = {"id": format_event_id(_LOG_ID, 22)} if by_id else {"position": 22}
     reads = asyncio.gather(
@@ -215,7 +179,7 @@ async def test_a_read_waits_for_the_position_it_asks_for(service: _Service, *, b
     assert (event.position, len(page.events)) == (22, 5)
 
 
-async def test_a_position_that_is_not_reached_in_time_is_told(service: _Service) -> None:
+async def test_a_position_that_is_not_reached_in_time_is_told(service: QueryUnderTest) -> None:
     """With what is committed, so that the caller can decide."""
     error = await _refused(service.get(position=1, min_position=21, time_remaining=0.02))
     assert (error.reason, error.metadata["committed_position"]) == ("POSITION_NOT_REACHED", "20")
@@ -226,7 +190,7 @@ async def test_a_position_that_is_not_reached_in_time_is_told(service: _Service)
 @pytest.mark.parametrize(
     ("seconds", "nanos"), [(2**62, 0), (-(2**62), 0), (9_223_372_037, 0), (1, 1_000_000_000), (1, -1)]
 )
-async def test_times_out_of_range_are_refused_by_name(service: _Service, seconds: int, nanos: int) -> None:
+async def test_times_out_of_range_are_refused_by_name(service: QueryUnderTest, seconds: int, nanos: int) -> None:
     """The field that is wrong is named."""
     time = Timestamp(seconds=seconds, nanos=nanos)
     for field in ("start", "end"):
@@ -240,18 +204,18 @@ async def test_times_out_of_range_are_refused_by_name(service: _Service, seconds
     ("fields", "reason"),
     [
         ({"page_size": -1}, "INVALID_FIELD"),
-        ({"order": pb.EVENT_ORDER_TIMESTAMP_DESCENDING}, "NOT_IMPLEMENTED"),
-        ({"order": 99}, "NOT_IMPLEMENTED"),
-        ({"selection": _selection(filters=event_pb2.EventFilters(sources=["s"]))}, "NOT_IMPLEMENTED"),
-        ({"selection": _selection(filters=event_pb2.EventFilters(expression="a = 1"))}, "NOT_IMPLEMENTED"),
+        ({"order": 99}, "INVALID_FIELD"),
+        ({"payload_form": 99}, "INVALID_FIELD"),
+        ({"selection": _selection(filters=event_pb2.EventFilters(expression="a = 1"))}, "INVALID_FILTER"),
+        ({"selection": _selection(time_budget=Duration(seconds=-1))}, "INVALID_FIELD"),
     ],
 )
-async def test_what_cannot_be_answered_is_refused(service: _Service, fields: dict[str, Any], reason: str) -> None:
-    """A filter that is not built is not silently left out."""
+async def test_what_cannot_be_answered_is_refused(service: QueryUnderTest, fields: dict[str, Any], reason: str) -> None:
+    """Each with its own reason."""
     assert (await _refused(service.list(**fields))).reason == reason
 
 
-async def test_payloads_come_as_structures_where_asked(service: _Service) -> None:
+async def test_payloads_come_as_structures_where_asked(service: QueryUnderTest) -> None:
     """Of one event and of a page."""
     form = event_pb2.PAYLOAD_FORM_STRUCT
     event = await service.get(position=7, payload_form=form)
@@ -260,7 +224,7 @@ async def test_payloads_come_as_structures_where_asked(service: _Service) -> Non
     assert [each.payload["text"] for each in page.events] == ["event 1", "event 2"]
 
 
-async def test_a_page_of_large_events_stays_small(service: _Service) -> None:
+async def test_a_page_of_large_events_stays_small(service: QueryUnderTest) -> None:
     """A client with gRPC's default limits can take every page."""
     large = '{"a":"' + "x" * 1_000_000 + '"}'
     service.writer.append(frame_of(21, [large] * 6))
@@ -275,12 +239,12 @@ async def test_a_page_of_large_events_stays_small(service: _Service) -> None:
     assert max(sizes) < 4 * 1024 * 1024
 
 
-async def test_damage_is_told_with_its_positions(service: _Service) -> None:
+async def test_damage_is_told_with_its_positions(service: QueryUnderTest) -> None:
     """Also where a client asks for one event of it."""
     name = f"segments/{1:020d}.log"
-    data = service.fs.files()[name]
+    data = service.fs.read(name)
     starts = [at for at in range(len(data)) if data.startswith(b"EVFR", at)]
-    service.fs.flip(name, starts[1] + 60)
+    service.flip(name, starts[1] + 60)
     page = await service.list()
     assert [event.position for event in page.events] == [1, 2, 3, 4, 5]
     error = await _refused(service.list(page_token=page.next_page_token))
@@ -289,19 +253,135 @@ async def test_damage_is_told_with_its_positions(service: _Service) -> None:
     assert len(await service.list_all(selection=_selection(from_position=11))) == 10
 
 
-async def test_where_there_is_no_log_it_says_so() -> None:
+async def test_where_there_is_no_log_it_says_so(tmp_path: Path) -> None:
     """The service may run before the log exists."""
-    servicer = QueryServicer(LocalLogReader(MemoryFileSystem()), WireCodec(), SystemClock())
-    context: Any = FakeContext()
-    assert (await _refused(servicer.list_events(pb.ListEventsRequest(), context))).reason == "LOG_UNAVAILABLE"
-    servicer.close()
+    async with QueryUnderTest(tmp_path, log_id=_LOG_ID, with_log=False) as service:
+        assert (await _refused(service.list())).reason == "LOG_UNAVAILABLE"
 
 
-async def test_reads_are_bounded(service: _Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_are_bounded(tmp_path: Path) -> None:
     """More than a stated number is refused, and those that run end well."""
-    monkeypatch.setattr(service.servicer, "_reads", READS_RUNNING_MAX + READS_WAITING_MAX)
-    assert (await _refused(service.get(position=1))).reason == "TOO_MANY_REQUESTS"
-    monkeypatch.setattr(service.servicer, "_reads", 0)
-    events = await asyncio.gather(*(service.get(position=n % 20 + 1) for n in range(40)))
-    assert [event.position for event in events] == [n % 20 + 1 for n in range(40)]
-    assert service.servicer._reads == 0
+    async with QueryUnderTest(tmp_path, log_id=_LOG_ID, calls_max=3) as service:
+        service.append(4)
+        with service.lookups.admitted(), service.lookups.admitted(), service.lookups.admitted():
+            assert (await _refused(service.get(position=1))).reason == "TOO_MANY_REQUESTS"
+            assert (await service.count()).count == 20, "the other lane is free"
+        events = await asyncio.gather(*(service.get(position=n % 20 + 1) for n in range(3)))
+        assert [event.position for event in events] == [1, 2, 3]
+
+
+@pytest.fixture
+async def sealed(service: QueryUnderTest) -> QueryUnderTest:
+    """The same log with a sealed segment, a rotated one and an active one, of twenty, ten and five events."""
+    service.rotate()
+    service.append(2)
+    service.seal()
+    service.rotate()
+    service.append()
+    return service
+
+
+_THIRD = _selection(filters=event_pb2.EventFilters(expression="payload.text LIKE '*3' OR position = 35"))
+
+
+async def test_a_query_streams_what_matches_and_its_cost(sealed: QueryUnderTest) -> None:
+    """In each order, over sealed and unsealed segments."""
+    expected = [3, 13, 23, 33, 35]
+    answer = await sealed.query(selection=_THIRD)
+    assert answer.positions == expected
+    assert (answer.summary.matched_events, answer.summary.partial, answer.summary.resume_token) == (5, False, "")
+    assert answer.summary.snapshot_position == 35
+    assert answer.summary.read_segments + answer.summary.pruned_segments == 3
+    down = await sealed.query(selection=_THIRD, order=pb.EVENT_ORDER_POSITION_DESCENDING)
+    assert down.positions == expected[::-1]
+    # In each frame of these tests the timestamps begin anew, a nanosecond apart: 35 is the last of its frame.
+    timed = await sealed.query(selection=_THIRD, order=pb.EVENT_ORDER_TIMESTAMP_ASCENDING)
+    assert timed.positions == expected
+    newest = await sealed.query(selection=_THIRD, order=pb.EVENT_ORDER_TIMESTAMP_DESCENDING, limit=2)
+    assert newest.positions == [35, 33]
+
+
+async def test_counts_agree_with_what_is_streamed(sealed: QueryUnderTest) -> None:
+    """Also when it is asked again, and remembered."""
+    for _ in range(2):
+        assert (await sealed.count(selection=_THIRD)).count == 5
+        assert (await sealed.count()).count == 35
+
+
+async def test_a_scan_has_the_columns_that_were_asked_for(sealed: QueryUnderTest) -> None:
+    """Whether the position is among them or not; a kind that values do not have is null."""
+    columns = ["payload.text:string", "id", "payload.text:double"]
+    answer = await sealed.scan(selection=_THIRD, columns=columns)
+    table = pa.ipc.open_stream(answer.data).read_all()
+    assert table.column_names == columns
+    assert table["payload.text:string"].to_pylist() == [f"event {n}" for n in (3, 13, 23, 33, 35)]
+    assert table["id"].to_pylist() == [format_event_id(_LOG_ID, n) for n in (3, 13, 23, 33, 35)]
+    assert table["payload.text:double"].to_pylist() == [None] * 5
+    answer = await sealed.scan(columns=["position"], order=pb.EVENT_ORDER_POSITION_DESCENDING)
+    assert pa.ipc.open_stream(answer.data).read_all()["position"].to_pylist() == list(range(35, 0, -1))
+
+
+async def test_an_export_has_every_event_once(sealed: QueryUnderTest) -> None:
+    """As lines of JSON, in order."""
+    answer = await sealed.export(format="json")
+    assert [json.loads(line)["id"] for line in answer.data.splitlines()] == [
+        format_event_id(_LOG_ID, n) for n in range(1, 36)
+    ]
+
+
+async def test_an_explanation_says_what_is_read_and_why(sealed: QueryUnderTest) -> None:
+    """Of each segment; nothing of the filter's values is in the SQL."""
+    found = await sealed.explain(expression="type = 'never.was' AND payload.text = 'secret'")
+    assert [(each.first_position, each.last_position, each.read) for each in found.segments] == [
+        (1, 20, False),
+        (21, 30, True),
+        (31, 35, True),
+    ]
+    assert "type" in found.segments[0].why
+    assert "secret" not in found.sql
+    assert found.tree.startswith("AND")
+    assert found.normalized_expression == "type = 'never.was' AND payload.text = 'secret'"
+
+
+async def test_a_call_out_of_time_can_be_gone_on_from(sealed: QueryUnderTest) -> None:
+    """Each part gets somewhere; together they are the whole."""
+    selection = _selection(time_budget=Duration(nanos=1))
+    found, token, calls = [], "", 0
+    while True:
+        answer = await sealed.query(selection=selection, resume_token=token)
+        found += answer.positions
+        calls += 1
+        token = answer.summary.resume_token
+        assert answer.summary.partial == bool(token)
+        if not token:
+            break
+        assert answer.summary.partial_reason == "DEADLINE"
+    assert found == list(range(1, 36))
+    assert calls > 1
+
+
+async def test_a_query_survives_sealing_and_rotation_between_its_steps(sealed: QueryUnderTest) -> None:
+    """What was a .log when it began may be sealed when it gets there."""
+    context: Any = FakeContext(None)
+    stream = sealed.servicer.query(pb.QueryRequest(), context)
+    found = [event.position for event in pb.QueryResponse.FromString(await anext(stream)).events]
+    sealed.seal()
+    sealed.rotate()
+    sealed.append()
+    sealed.seal()
+    async for message in stream:
+        found += [event.position for event in pb.QueryResponse.FromString(message).events]
+    assert found == list(range(1, 36))
+
+
+async def test_a_call_that_is_given_up_stops_its_work(sealed: QueryUnderTest) -> None:
+    """The lane is free again, and nothing runs in it."""
+    gave_up = asyncio.create_task(sealed.count())
+    await asyncio.sleep(0)
+    gave_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gave_up
+    running = sealed.registry.registry.get_sample_value("eventlog_query_running_steps", {"lane": "searches"})
+    admitted = sealed.registry.registry.get_sample_value("eventlog_query_calls", {"lane": "searches"})
+    assert (running, admitted) == (0, 0)
+    assert (await sealed.count()).count == 35
