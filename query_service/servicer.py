@@ -264,7 +264,8 @@ class QueryServicer:
         """What is committed, once it reaches selection.min_position."""
         min_position = selection.min_position
         committed = self._log.committed()
-        give_up_s = self._clock.monotonic_s() + (_patience_s(selection, context) or _WAIT_MAX_S)
+        patience_s = _patience_s(selection, context)
+        give_up_s = self._clock.monotonic_s() + (_WAIT_MAX_S if patience_s is None else patience_s)
         while committed.position < min_position:
             if self._clock.monotonic_s() >= give_up_s:
                 raise EventFilterException(
