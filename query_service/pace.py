@@ -10,7 +10,7 @@ ROWS_MIN = 4_096
 # Of a call that has all the time it wants, of one that wants few events, and of one whose time is bounded.
 FIRST_ROWS = 1_048_576
 FIRST_ROWS_OF_A_PAGE = 131_072
-FIRST_ROWS_IN_A_HURRY = 16_384
+FIRST_ROWS_IN_A_HURRY = 8_192
 _GROWTH_MAX = 16
 # Of the time left, a step may plan for this share.
 _SHARE = 0.5

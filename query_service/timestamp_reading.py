@@ -128,7 +128,9 @@ class TimestampReading:
         """The next events, maybe none, and where to go on."""
         began_s = self._clock.monotonic_s()
         start_ns = self._start_ns()
-        end_ns = windows.end_of(start_ns, min(self._step_rows, self._pace.rows(self._work.left_s)))
+        # Twice: for the keys, and for the events that have them.
+        rows_max = min(self._step_rows, self._pace.rows(self._work.left_s) // 2)
+        end_ns = windows.end_of(start_ns, rows_max)
         last_ns = self._finished[0] if end_ns is None else end_ns
         ends = min(start_ns, last_ns), max(start_ns, last_ns)
         active = [each for each in candidates if any(part.overlaps(*ends) for part in each.parts)]
@@ -145,7 +147,7 @@ class TimestampReading:
             resume = (timestamp, Position(position if self._descending else position + 1))
         events = self._events(active, self._window(resume), size) if len(keys) else nothing(self._projection.schema)
         rows = windows.rows_between(start_ns, last_ns)
-        self._pace.observe(rows, self._clock.monotonic_s() - began_s)
+        self._pace.observe(2 * rows, self._clock.monotonic_s() - began_s)
         self.outcome.costs.scanned_events += rows
         if self._left is not None:
             self._left -= events.num_rows
