@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from eventlog.v1 import query_service_pb2
 
 from shared.columns.encoded_events import EncodedEvents, read_answer
+from shared.events.ids import format_event_id
 
 
 def answer(
@@ -14,7 +15,9 @@ def answer(
     message = query_service_pb2.QueryResponse()
     for row, position in enumerate(positions):
         size = sizes[row % len(sizes)] if sizes else 5
-        event = message.events.add(id=f"evt_{position}", position=position, type="t", payload_json='"' + "x" * size)
+        event = message.events.add(
+            id=format_event_id("AAAAAAAA", position), position=position, type="t", payload_json='"' + "x" * size
+        )
         if position % 3:
             event.correlation_id = f"chain-{position % 3}"
         event.timestamp.FromNanoseconds(position * 1_500_000_001 - 10**9)

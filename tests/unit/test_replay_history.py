@@ -128,7 +128,7 @@ async def test_extent_is_that_of_the_log():
     page = query_service_pb2.ListEventsResponse(events=answer([4]).events, snapshot_position=9)
     queries = ScriptedQueries(gone(), page, query_service_pb2.ListEventsResponse(snapshot_position=0))
     async with history_of(queries) as history:
-        assert await history.extent() == Extent(4, 9)
+        assert await history.extent() == Extent(4, 9, "AAAAAAAA")
         assert await history.extent() == Extent(1, 0)
 
 
