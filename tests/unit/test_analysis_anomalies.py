@@ -269,7 +269,8 @@ def test_case_unlike_all_before_is_told_and_usual_ones_are_not():
             for number, step in enumerate(steps)
         ]
     detector = BehaviourDetector(needed=1.0)
-    detector.advance(columns_of(rows))
+    detector.advance(columns_of(rows), _START)
+    detector.finish()
     (incident,) = detector.incidents()
     assert incident.expression == "correlation_id = 'case 800'"
     assert "unlike" in incident.explanation
@@ -296,3 +297,20 @@ def test_silence_is_told_as_time_passes_without_events():
     live.pass_time(_START + 60 * _MINUTE)
     (incident,) = live.incidents()
     assert incident.ongoing
+
+
+def test_case_is_judged_whole_however_its_events_arrive():
+    """Followed live, a usual case whose events come in pieces is not taken for several strange ones."""
+    steps = ("order", "pay", "ship", "done")
+    rows = [
+        {"type": step, "source": "s", "correlation_id": f"case {case}", "timestamp": _START + (case + number) * _MINUTE}
+        for case in range(300)
+        for number, step in enumerate(steps)
+    ]
+    rows.sort(key=lambda row: row["timestamp"])
+    live = AnomalyDetector(Options(_START, None, kinds=("unusual_case",)))
+    events = columns_of(rows)
+    for piece in np.array_split(np.arange(len(events)), 240):
+        live.advance(events.take(piece))
+    live.finish()
+    assert live.incidents() == []
