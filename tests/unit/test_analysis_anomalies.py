@@ -106,7 +106,7 @@ def test_value_incidents_score_above_65_on_the_benchmark(corpus):
 
 @pytest.mark.parametrize(("hour", "seed"), [(9, 5), (15, 7), (20, 11)])
 def test_five_times_the_rate_for_two_minutes_is_the_first_incident(hour, seed):
-    """One incident, ranked first, with both minutes in it, at full hours of simulated days; see decision 14 for others."""
+    """One incident, ranked first, with both minutes in it, at full hours of simulated days (see decision 14)."""
     planted = _START + hour * 60 * _MINUTE
     events = with_faster_minutes(quiet_events(days=1, seed=seed), planted, minutes=2, factor=5)
     incidents = detect(events, _days(1))
