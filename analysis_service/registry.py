@@ -19,7 +19,7 @@ from analysis_service.columns import EventColumns
 from analysis_service.patterns.bursts import bursts
 from analysis_service.patterns.co_occurrence import co_occurrences
 from analysis_service.patterns.flows import directly_follows, variants
-from analysis_service.patterns.gapped import LENGTH_MAX, gapped_sequences
+from analysis_service.patterns.gapped import LENGTH_MAX, STEPS_DEFAULT, gapped_sequences
 from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.patterns.periodic import periodic
 from analysis_service.patterns.sequences import sequences
@@ -133,7 +133,7 @@ _MAX_SPAN = Parameter(
 )
 _MAX_LENGTH = Parameter("max_length", 10, 2, LENGTH_MAX, "Most types in a sequence.", whole=True)
 _MAX_STEPS = Parameter(
-    "max_steps", STEPS_MAX, 1, STEPS_MAX, "Most steps of the search; what is cut off is the rarest.", whole=True
+    "max_steps", STEPS_DEFAULT, 1, STEPS_MAX, "Most steps of the search; what is cut off is the rarest.", whole=True
 )
 
 _BUILT_IN = (

@@ -2,7 +2,7 @@
 
 The events of a case are counted by type and by pair of types that follow each other; the counts are made a vector of
 length 1. Its distance from the nearest case before is compared with what such distances were before. A case is judged
-when its events end; cases of one or two events say nothing and are left out.
+when it has been quiet for IDLE_NS; cases of one or two events say nothing and are left out.
 """
 
 from dataclasses import dataclass, field
@@ -12,13 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis_service.anomalies.incident import EVENTS_NAMED_MAX, Incident
-from analysis_service.columns import EventColumns
+from analysis_service.columns import MISSING, EventColumns, together
 from analysis_service.expressions import equals
 from analysis_service.patterns.cases import Cases, group_into_cases
 from analysis_service.words import number_in_words
 
 WARM_UP_CASES = 100
-KNOWN_MAX = 5_000
+KNOWN_MAX = 1_000
+# Different sequences that are judged in one call; where there are more, none is unusual.
+DIFFERENT_CASES_MAX = 20_000
+IDLE_NS = 600_000_000_000
+WAITING_EVENTS_MAX = 500_000
 INCIDENTS_MAX = 1_000
 FEATURES_MAX = 4_096
 _EVENTS_MIN = 3
@@ -57,7 +61,10 @@ class _Known:
 
 
 class BehaviourDetector:
-    """Judges whole cases, in the order in which they began."""
+    """Judges whole cases, in the order in which they began. Events must come in the order of time.
+
+    cases_left_out: cases that were not judged, because there were too many different ones.
+    """
 
     def __init__(self, *, needed: float, key: str = "correlation_id") -> None:
         self._needed = needed
@@ -67,24 +74,47 @@ class BehaviourDetector:
         self._cases = 0
         self._greatest = 0.0
         self._incidents: list[Incident] = []
+        self._waiting: EventColumns | None = None
+        self.cases_left_out = 0
 
-    def advance(self, events: EventColumns) -> None:
-        """Take cases; the events of a case must come together in one call."""
+    def advance(self, events: EventColumns, settled_ns: int) -> None:
+        """Take events; judge the cases in which nothing has come for IDLE_NS before `settled_ns`, as being over."""
         if not events.has(self._key):
             return
+        if self._waiting is not None and len(self._waiting):
+            events = together(self._waiting, events)
+        codes = events.labels(self._key).codes
+        in_case = codes != MISSING
+        last = np.full(len(events.labels(self._key).values) + 1, np.iinfo(np.int64).min)
+        np.maximum.at(last, codes, events.times)
+        over = in_case & (last[codes] < settled_ns - IDLE_NS)
+        if int((in_case & ~over).sum()) > WAITING_EVENTS_MAX:
+            over = in_case
+        self._waiting = events.take(in_case & ~over)
+        self._judge_cases(events.take(over))
+
+    def finish(self) -> None:
+        """Nothing comes any more: all cases are over."""
+        if self._waiting is not None:
+            self._judge_cases(self._waiting)
+            self._waiting = None
+
+    def _judge_cases(self, events: EventColumns) -> None:
         cases = group_into_cases(events, self._key)
         codes = cases.codes.astype(np.int32)
         borders = cases.borders.tolist()
-        distinct: dict[bytes, npt.NDArray[np.float32]] = {}
-        for case in range(len(cases)):
+        seen: set[bytes] = set()
+        for case in np.flatnonzero(np.diff(cases.borders) >= _EVENTS_MIN).tolist():
             start, stop = borders[case], borders[case + 1]
-            if stop - start < _EVENTS_MIN:
-                continue
             self._cases += 1
             sequence = codes[start:stop].tobytes()
-            if sequence not in distinct:
-                distinct[sequence] = self._vector(cases.texts(tuple(codes[start:stop].tolist())))
-                self._judge(events, cases, case, distinct[sequence])
+            if sequence in seen:
+                continue
+            if len(seen) >= DIFFERENT_CASES_MAX:
+                self.cases_left_out += 1
+                continue
+            seen.add(sequence)
+            self._judge(events, cases, case, self._vector(cases.texts(tuple(codes[start:stop].tolist()))))
 
     def incidents(self) -> list[Incident]:
         """All so far."""
@@ -96,7 +126,7 @@ class BehaviourDetector:
             self._features.setdefault(feature, len(self._features))
         numbers = [self._features[feature] for feature in features if feature in self._features]
         # Roots of counts, so that a loop that goes round once more changes little.
-        counts = np.sqrt(np.bincount(numbers, minlength=len(self._features))).astype(np.float32)
+        counts = np.sqrt(np.bincount(np.array(numbers, np.int64), minlength=len(self._features))).astype(np.float32)
         vector: npt.NDArray[np.float32] = counts / max(float(np.linalg.norm(counts)), 1e-9)
         return vector
 

@@ -107,6 +107,7 @@ class AnomalyDetector:
             self._silence.close_until(self._options.end_ns)
             self._rates.close_until(self._options.end_ns)
         self._values.finish()
+        self._behaviour.finish()
 
     def incidents(self) -> list[Incident]:
         """Incidents so far, the strongest first."""
@@ -150,7 +151,7 @@ class AnomalyDetector:
         if "missing" in kinds:
             self._silence.advance(events)
         if "unusual_case" in kinds:
-            self._behaviour.advance(events)
+            self._behaviour.advance(events, self._watermark_ns)
 
 
 def detect(events: EventColumns, options: Options) -> list[Incident]:

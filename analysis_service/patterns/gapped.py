@@ -17,6 +17,8 @@ from analysis_service.patterns.subsequences import STEPS_MAX, Subsequence, Subse
 from analysis_service.words import duration_in_words
 
 LENGTH_MAX = 50
+# A step costs some milliseconds where there are very many different sequences.
+STEPS_DEFAULT = 1_000
 
 
 def gapped_sequences(request: PatternRequest) -> list[Pattern]:
@@ -29,7 +31,7 @@ def gapped_sequences(request: PatternRequest) -> list[Pattern]:
         sequences, [len(each) for each in members], min_support=request.min_occurrence, times=times, maxspan=maxspan
     )
     length_max = min(int(request.parameters.get("max_length", 10)), LENGTH_MAX)
-    steps_max = min(int(request.parameters.get("max_steps", STEPS_MAX)), STEPS_MAX)
+    steps_max = min(int(request.parameters.get("max_steps", STEPS_DEFAULT)), STEPS_MAX)
     found = miner.search(request.budget, length_max=length_max, steps_max=steps_max)
     if not found.complete:
         request.notes.append(

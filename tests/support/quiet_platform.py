@@ -45,7 +45,7 @@ def with_faster_minutes(
     more: Any = events.take(copies).table
     moments = random.integers(start_ns, end_ns, len(copies))
     more = _with(more, "timestamp", pa.array(moments, pa.timestamp("ns", tz="UTC")))
-    chains = pa.array([f"more_{number}" for number in range(len(copies))])
+    chains = pa.array([f"more_{number}" for number in range(len(copies))], pa.string())
     more = _with(more, "correlation_id", chains)
     more = _with(more, "position", pa.array(np.arange(len(copies)) + int(events.positions.max()) + 1, pa.uint64()))
     return EventColumns(pa.concat_tables([events.table, more]))

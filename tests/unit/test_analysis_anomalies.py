@@ -106,7 +106,7 @@ def test_value_incidents_score_above_65_on_the_benchmark(corpus):
 
 @pytest.mark.parametrize(("hour", "seed"), [(9, 5), (15, 7), (20, 11)])
 def test_five_times_the_rate_for_two_minutes_is_the_first_incident(hour, seed):
-    """One incident, ranked first, with both minutes in it, in a day of simulated events."""
+    """One incident, ranked first, with both minutes in it, at full hours of simulated days (see decision 14)."""
     planted = _START + hour * 60 * _MINUTE
     events = with_faster_minutes(quiet_events(days=1, seed=seed), planted, minutes=2, factor=5)
     incidents = detect(events, _days(1))
@@ -269,7 +269,8 @@ def test_case_unlike_all_before_is_told_and_usual_ones_are_not():
             for number, step in enumerate(steps)
         ]
     detector = BehaviourDetector(needed=1.0)
-    detector.advance(columns_of(rows))
+    detector.advance(columns_of(rows), _START)
+    detector.finish()
     (incident,) = detector.incidents()
     assert incident.expression == "correlation_id = 'case 800'"
     assert "unlike" in incident.explanation
@@ -296,3 +297,20 @@ def test_silence_is_told_as_time_passes_without_events():
     live.pass_time(_START + 60 * _MINUTE)
     (incident,) = live.incidents()
     assert incident.ongoing
+
+
+def test_case_is_judged_whole_however_its_events_arrive():
+    """Followed live, a usual case whose events come in pieces is not taken for several strange ones."""
+    steps = ("order", "pay", "ship", "done")
+    rows = [
+        {"type": step, "source": "s", "correlation_id": f"case {case}", "timestamp": _START + (case + number) * _MINUTE}
+        for case in range(300)
+        for number, step in enumerate(steps)
+    ]
+    rows.sort(key=lambda row: row["timestamp"])
+    live = AnomalyDetector(Options(_START, None, kinds=("unusual_case",)))
+    events = columns_of(rows)
+    for piece in np.array_split(np.arange(len(events)), 240):
+        live.advance(events.take(piece))
+    live.finish()
+    assert live.incidents() == []
