@@ -4,6 +4,7 @@ Counts of whole sealed files are remembered: the files never change.
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from query_service.pace import Pace
 from query_service.planner import Decision, narrowed
@@ -21,7 +22,7 @@ from shared.log.sealed_files import Identity
 from shared.log.segment_columns import Columns, ParquetColumns
 from shared.log.types import Position
 
-# A count that is remembered: of a file, by a condition.
+# A count that is remembered: of a file, by the digest of a condition.
 CountCache = BoundedCache[tuple[str, Identity, str], int]
 COUNTS_MAX = 100_000
 # Relations of one statement: its text has the condition once for each.
@@ -68,7 +69,8 @@ class Counting:
         self._work = work
         self._clock = clock
         self._cache = cache
-        self._condition = print_filter(question.tree)
+        # Expressions may be long, and there may be as many as counts are kept.
+        self._condition = blake2b(print_filter(question.tree).encode(), digest_size=16).hexdigest()
         self._walk = Walk(engine.reader, question, committed)
         self._pace = Pace(in_a_hurry=work.left_s is not None)
         self.counted = Counted(0, start, "", Costs())

@@ -57,7 +57,12 @@ class Lane:
 
     async def run(self, step: Callable[[], T], work: Work) -> T:
         """Run one step in a thread."""
-        submitted = self._threads.submit(step)
+
+        def counted() -> T:
+            with self._metrics.running.track_inprogress():
+                return step()
+
+        submitted = self._threads.submit(counted)
         try:
             return await asyncio.shield(asyncio.wrap_future(submitted))
         except asyncio.CancelledError:

@@ -13,8 +13,9 @@ _KINDS = ("get", "list", "query", "count", "scan", "export", "explain")
 class LaneMetrics:
     """The metrics of one lane."""
 
-    def __init__(self, calls: Gauge) -> None:
+    def __init__(self, *, calls: Gauge, running: Gauge) -> None:
         self.calls = calls
+        self.running = running
 
 
 class QueryMetrics:
@@ -33,6 +34,7 @@ class QueryMetrics:
         self._partial = metrics.counter("query_partial_answers", "Answers cut short, by reason.", ("kind", "reason"))
         self.slow = metrics.counter("query_slow_answers", "Answers that took longer than query.slow_query.", kind)
         self._lane_calls = metrics.gauge("query_calls", "Calls admitted to a lane, running or waiting.", ("lane",))
+        self._lane_running = metrics.gauge("query_running_steps", "Steps of calls that run in a lane.", ("lane",))
         self._hits = metrics.gauge("query_cache_hits", "Look-ups that a cache answered since the start.", ("cache",))
         self._misses = metrics.gauge("query_cache_misses", "Look-ups that a cache did not answer.", ("cache",))
         self._weight = metrics.gauge("query_cache_weight", "What a cache holds: bytes, or entries.", ("cache",))
@@ -41,7 +43,7 @@ class QueryMetrics:
 
     def lane(self, name: str) -> LaneMetrics:
         """The metrics of a lane."""
-        return LaneMetrics(self._lane_calls.labels(name))
+        return LaneMetrics(calls=self._lane_calls.labels(name), running=self._lane_running.labels(name))
 
     def watch_cache(
         self, name: str, *, hits: Callable[[], int], misses: Callable[[], int], weight: Callable[[], int]

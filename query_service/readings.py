@@ -1,7 +1,6 @@
-"""Readings in any order, and one page of one."""
+"""Readings in any order, and pages of them."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 from query_service.ascending_reading import AscendingReading
 from query_service.descending_reading import DescendingReading
 from query_service.message_sizes import fitting
+from query_service.pace import STEP_S
 from query_service.question import Order, Question
 from query_service.reading import Chunk, Engine, Reading, nothing
 from query_service.statements import Key, Projection
@@ -49,7 +49,7 @@ def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, project
         down = asked.order.descends
         start = place if isinstance(place, tuple) else (HIGHEST if down else LOWEST)
         return TimestampReading(
-            engine, question, committed, work, start=start, projection=projection, descending=down, limit=limit
+            engine, question, committed, work, clock, start=start, projection=projection, descending=down, limit=limit
         )
     assert not isinstance(place, tuple), "a place is one of its order"
     if asked.order is Order.POSITION_DESCENDING:
@@ -61,25 +61,51 @@ def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, project
     return AscendingReading(engine, question, committed, work, clock, start=first, projection=projection, limit=limit)
 
 
-def read_page(reading: Reading[Any], asked: Asked, *, bytes_max: int) -> Page:
-    """Read one page: at most asked.limit events and about bytes_max bytes, but at least one event if there is one.
+class PageReading:
+    """Fills one page: at most asked.limit events and about bytes_max bytes, but at least one event if there is one.
 
-    It ends early, with a place to go on from, where the time is up or damage comes. Raises as Reading.chunks.
+    It ends early, with a place to go on from, where the time is up or damage comes. One thread at a time may use it.
     """
-    found: list[pa.RecordBatch] = []
-    chunks: Iterator[Chunk[Any]] = reading.chunks()
-    with closing(chunks):  # type: ignore[type-var]
-        for chunk in chunks:
-            taken, size = fitting(chunk.events, bytes_max, at_least=0 if found else 1)
-            bytes_max -= size
-            if taken.num_rows:
-                found.append(taken)
-            if taken.num_rows < chunk.events.num_rows:
-                return Page(_joined(found), _place_after(asked.order, found[-1]))
-    events = _joined(found)
-    outcome = reading.outcome
-    more = bool(outcome.partial_reason) or (events.num_rows == asked.limit and not _is_end(asked, outcome.resume))
-    return Page(events, outcome.resume if more else None)
+
+    def __init__(self, reading: Reading[Any], asked: Asked, clock: Clock, *, bytes_max: int) -> None:
+        self._reading = reading
+        self._asked = asked
+        self._clock = clock
+        self._bytes_left = bytes_max
+        self._chunks: Iterator[Chunk[Any]] = reading.chunks()
+        self._found: list[pa.RecordBatch] = []
+        self.page: Page | None = None
+
+    def step(self) -> bool:
+        """Read for STEP_S, about; whether the page is there. Raises as Reading.chunks."""
+        end_s = self._clock.monotonic_s() + STEP_S
+        for chunk in self._chunks:
+            if not self._take(chunk.events):
+                self.page = Page(_joined(self._found), _place_after(self._asked.order, self._found[-1]))
+                return True
+            if self._clock.monotonic_s() >= end_s:
+                return False
+        events, outcome = _joined(self._found), self._reading.outcome
+        is_full = events.num_rows == self._asked.limit and not _is_end(self._asked, outcome.resume)
+        self.page = Page(events, outcome.resume if outcome.partial_reason or is_full else None)
+        return True
+
+    def _take(self, events: pa.RecordBatch) -> bool:
+        """Take what fits; whether that is all."""
+        taken, size = fitting(events, self._bytes_left, at_least=0 if self._found else 1)
+        self._bytes_left -= size
+        if taken.num_rows:
+            self._found.append(taken)
+        return taken.num_rows == events.num_rows
+
+
+def read_page(reading: Reading[Any], asked: Asked, clock: Clock, *, bytes_max: int) -> Page:
+    """Read one page at a stretch; see PageReading."""
+    pages = PageReading(reading, asked, clock, bytes_max=bytes_max)
+    while not pages.step():
+        pass
+    assert pages.page is not None
+    return pages.page
 
 
 def _is_end(asked: Asked, place: Place) -> bool:

@@ -24,7 +24,7 @@ from shared.filters.tree import Field
 from shared.log.promoted_columns import PromotedColumn
 
 COLUMNS_MAX = 64
-_POSITION = "eventlog.position"
+_POSITION = "position"
 
 Kind = Literal["json", "string", "double", "integer", "boolean"]
 _TYPES: dict[Kind, pa.DataType] = {
@@ -75,9 +75,10 @@ class ScanProjection:
     def __init__(self, columns: Sequence[ScanColumn], *, log_id: str) -> None:
         self._columns = tuple(columns)
         self._log_id = log_id
-        self._stored = [column for column in columns if column.field.name != "id"]
+        # The position comes last, whether it was asked for or not; the id is made of it.
+        self._stored = [column for column in columns if column.field.name not in {"id", _POSITION}]
         fields = [pa.field(column.name, _type_of(column)) for column in self._stored]
-        self.schema = pa.schema([*fields, pa.field(_POSITION, pa.uint64())])
+        self.schema = pa.schema([*fields, EVENT_SCHEMA.field(_POSITION)])
 
     @property
     def result_schema(self) -> pa.Schema:

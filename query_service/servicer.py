@@ -21,7 +21,7 @@ from query_service.messages import Ticket
 from query_service.metrics import QueryMetrics
 from query_service.question import Order, Question
 from query_service.reading import Costs, Engine, Reading
-from query_service.readings import Asked, open_reading, read_page
+from query_service.readings import Asked, Page, PageReading, open_reading, read_page
 from query_service.scan_projection import ScanProjection, scan_columns
 from query_service.work import Work
 from shared.clock import Clock
@@ -95,7 +95,8 @@ class QueryServicer:
         call = self._call("get", request, selection, committed, context)
 
         def read() -> bytes:
-            page = read_page(self._open(call, Order.POSITION_ASCENDING, 1), self._asked(call, limit=1), bytes_max=1)
+            reading = self._open(call, Order.POSITION_ASCENDING, 1)
+            page = read_page(reading, self._asked(call, limit=1), self._clock, bytes_max=1)
             if not page.events.num_rows:
                 raise messages.not_found(f"position {position} is not in the log")
             return AnswerEncoder(self._codec, committed.log_id).encode(page.events, payload_as_struct=as_struct)
@@ -115,18 +116,23 @@ class QueryServicer:
         committed = await self._committed(request.selection, context)
         call = self._call("list", request, request.selection, committed, context, token=request.page_token)
         bytes_max = MESSAGE_BYTES_MAX // STRUCT_GROWTH if as_struct else MESSAGE_BYTES_MAX
-        reading: list[Reading[Any]] = []
-
-        def read() -> tuple[bytes, Any]:
-            reading.append(self._open(call, order, size))
-            page = read_page(reading[0], self._asked(call, order=order, limit=size), bytes_max=bytes_max)
-            encoder = AnswerEncoder(self._codec, committed.log_id)
-            return encoder.encode(page.events, payload_as_struct=as_struct), page.next_place
-
+        encoder = AnswerEncoder(self._codec, committed.log_id)
         with self._lookups.admitted(), timed(call.work):
-            events, place = await self._lookups.run(read, call.work)
-        self._observe(call, reading[0].outcome.costs, reading[0].outcome.partial_reason)
-        token = "" if place is None else self._token(call, request, place)
+            reading = await self._lookups.run(lambda: self._open(call, order, size), call.work)
+            asked = self._asked(call, order=order, limit=size)
+            pages = PageReading(reading, asked, self._clock, bytes_max=bytes_max)
+
+            def step() -> tuple[bytes, Page] | None:
+                if not pages.step():
+                    return None
+                assert pages.page is not None
+                return encoder.encode(pages.page.events, payload_as_struct=as_struct), pages.page
+
+            while (answer := await self._lookups.run(step, call.work)) is None:
+                pass
+        events, page = answer
+        self._observe(call, reading.outcome.costs, reading.outcome.partial_reason)
+        token = "" if page.next_place is None else self._token(call, request, page.next_place)
         rest = pb.ListEventsResponse(next_page_token=token, snapshot_position=call.ticket.snapshot)
         return events + rest.SerializeToString()
 

@@ -1,8 +1,8 @@
 """Reads events in the order of their timestamps, equal ones in that of their positions.
 
-Nothing is sorted but keys, and of those no more at a time than a chunk has. A chunk takes three steps: which
-segments can hold the next keys, by the bounds of their timestamps; the keys themselves, the first of each
-segment merged; and the events that have them.
+Nothing is sorted but keys, and of those no more at a time than a chunk has. A chunk takes three steps: a stretch
+of time that holds so many events, by what is known of the segments; the keys of those that match, the first of
+each segment merged; and the events that have them.
 
 Invariants: each event that matches comes once; memory holds the keys and the events of one chunk. Damage has no
 place in this order: coming to it is an error.
@@ -16,29 +16,34 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from query_service.matching import in_order, matching
+from query_service.pace import ROWS_MIN, Pace
 from query_service.planner import Decision, narrowed
 from query_service.question import Question
 from query_service.reading import DEADLINE, Chunk, Engine, Outcome, nothing
 from query_service.statements import Key, Projection, Window, first_keys
+from query_service.time_windows import FIRST_NS, LAST_NS, Part, TimeWindows
 from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
+from shared.clock import Clock
 from shared.log.committed_position import Committed
 from shared.log.segment_columns import Columns
+from shared.log.tail_columns import TailBlock
 from shared.log.types import Position
 
-_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
-LOWEST: Key = (_FIRST_NS, Position(0))
-HIGHEST: Key = (_LAST_NS, Position(2**63 - 1))
+LOWEST: Key = (FIRST_NS, Position(0))
+HIGHEST: Key = (LAST_NS, Position(2**63 - 1))
+# Events in the first stretch of time of a pass that is to give all events.
+_STEP_ROWS = 65_536
+_GROWTH = 8
 _KEYS = np.dtype([("timestamp", np.int64), ("position", np.uint64)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A segment that may hold matching events with timestamps of [first_ns, last_ns]."""
+    """A segment that may hold matching events, and the times of its parts."""
 
     decision: Decision
-    first_ns: int
-    last_ns: int
+    parts: tuple[Part, ...]
 
 
 class TimestampReading:
@@ -50,6 +55,7 @@ class TimestampReading:
         question: Question,
         committed: Committed,
         work: Work,
+        clock: Clock,
         *,
         start: Key,
         projection: Projection,
@@ -60,36 +66,39 @@ class TimestampReading:
         self._engine = engine
         self._question = question
         self._work = work
+        self._clock = clock
         self._projection = projection
         self._descending = descending
         self._left = limit
         self._walk = Walk(engine.reader, question, committed)
+        self._pace = Pace(in_a_hurry=work.left_s is not None)
+        self._step_rows = _STEP_ROWS if limit is None else max(2 * limit, ROWS_MIN)
+        self._finished: Key = LOWEST if descending else HIGHEST
         self.outcome: Outcome[Key] = Outcome(start)
 
     def chunks(self) -> Iterator[Chunk[Key]]:
         """Yield what matches. See Reading."""
         try:
             candidates = self._candidates()
-            while candidates and self._left != 0:
+            windows = self._windows(candidates)
+            while self.outcome.resume != self._finished and self._left != 0:
                 if self._work.is_over:
                     self.outcome.partial_reason = DEADLINE
                     break
                 try:
-                    chunk = self._chunk(candidates)
+                    chunk = self._chunk(candidates, windows)
                 except FileNotFoundError as error:
                     self._walk.changed(error)
                     candidates = self._candidates()
+                    windows = self._windows(candidates)
                     continue
                 self._walk.progressed()
                 self._work.has_progress = True
                 self.outcome.resume = chunk.resume
                 yield chunk
-                candidates = self._ahead(candidates)
         except WorkExpired:
             self.outcome.partial_reason = DEADLINE
         self.outcome.costs.take(self._walk)
-        if not self.outcome.partial_reason and self._left != 0:
-            self.outcome.resume = LOWEST if self._descending else HIGHEST
 
     def _candidates(self) -> list[_Candidate]:
         question = self._question
@@ -100,57 +109,61 @@ class TimestampReading:
             decision = self._walk.decision_from(at, until=until)
             if decision is None:
                 break
-            bounds = decision.segment.timestamps if not decision.segment.is_careful else None
             if decision.read:
-                ends = (bounds.first_ns, bounds.last_ns) if bounds else (_FIRST_NS, _LAST_NS)
-                found.append(_Candidate(decision, *ends))
+                found.append(_Candidate(decision, self._parts(decision)))
             at = decision.until
-        return self._ahead(found)
+        return found
 
-    def _ahead(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        """Those that can hold keys from where the pass is on."""
-        at_ns, finished = self.outcome.resume[0], LOWEST if self._descending else HIGHEST
-        if self.outcome.resume == finished:
-            return []
-        if self._descending:
-            return [each for each in candidates if each.first_ns <= at_ns]
-        return [each for each in candidates if each.last_ns >= at_ns]
+    def _parts(self, decision: Decision) -> tuple[Part, ...]:
+        """The times of the parts of a segment; of one that holds damage nothing is known."""
+        times = self._engine.reader.times(decision.segment, decision.files, self._walk.committed)
+        if times is None:
+            return (Part(FIRST_NS, LAST_NS, decision.until - decision.first),)
+        return tuple(Part(bounds.first_ns, bounds.last_ns, rows) for bounds, rows in times)
 
-    def _chunk(self, candidates: list[_Candidate]) -> Chunk[Key]:
+    def _windows(self, candidates: list[_Candidate]) -> TimeWindows:
+        return TimeWindows([part for each in candidates for part in each.parts], descending=self._descending)
+
+    def _chunk(self, candidates: list[_Candidate], windows: TimeWindows) -> Chunk[Key]:
         """The next events, maybe none, and where to go on."""
-        active, horizon = self._active(candidates)
+        began_s = self._clock.monotonic_s()
+        start_ns = self._start_ns()
+        end_ns = windows.end_of(start_ns, min(self._step_rows, self._pace.rows(self._work.left_s)))
+        last_ns = self._finished[0] if end_ns is None else end_ns
+        ends = min(start_ns, last_ns), max(start_ns, last_ns)
+        active = [each for each in candidates if any(part.overlaps(*ends) for part in each.parts)]
+        if not active:
+            return Chunk(nothing(self._projection.schema), self._behind(end_ns))
         size = min(self._projection.chunk_rows(each.decision.segment.row_bytes) for each in active)
         size = size if self._left is None else min(size, self._left)
-        window = self._window(horizon)
-        keys = self._keys(active, window, size)
+        keys = self._keys(active, self._window(self._behind(end_ns)), size)
         if len(keys) < size:
-            resume = horizon or (LOWEST if self._descending else HIGHEST)
+            resume = self._behind(end_ns)
+            self._step_rows *= _GROWTH
         else:
             timestamp, position = int(keys[-1]["timestamp"]), int(keys[-1]["position"])
             resume = (timestamp, Position(position if self._descending else position + 1))
-            window = self._window(resume)
-        if not len(keys):
-            return Chunk(nothing(self._projection.schema), resume)
-        events = self._events(active, window, size)
+        events = self._events(active, self._window(resume), size) if len(keys) else nothing(self._projection.schema)
+        rows = windows.rows_between(start_ns, last_ns)
+        self._pace.observe(rows, self._clock.monotonic_s() - began_s)
+        self.outcome.costs.scanned_events += rows
         if self._left is not None:
             self._left -= events.num_rows
         self.outcome.costs.found(events)
         return Chunk(events, resume)
 
-    def _active(self, candidates: list[_Candidate]) -> tuple[list[_Candidate], Key | None]:
-        """The segments that hold the next keys, and the key from which on others may too; None if there are none."""
-        at_ns = self.outcome.resume[0]
-        if self._descending:
-            start = max(min(each.last_ns, at_ns) for each in candidates)
-            others = [each.last_ns for each in candidates if each.last_ns < start]
-            horizon = (max(others) + 1, Position(0)) if others else None
-            return [each for each in candidates if each.last_ns >= start], horizon
-        start = min(max(each.first_ns, at_ns) for each in candidates)
-        others = [each.first_ns for each in candidates if each.first_ns > start]
-        horizon = (min(others), Position(0)) if others else None
-        return [each for each in candidates if each.first_ns <= start], horizon
+    def _start_ns(self) -> int:
+        """The first timestamp that is left to read."""
+        timestamp, position = self.outcome.resume
+        return timestamp - 1 if self._descending and position == 0 and timestamp > FIRST_NS else timestamp
 
-    def _window(self, end: Key | None) -> Window:
+    def _behind(self, end_ns: int | None) -> Key:
+        """The place behind a timestamp."""
+        if end_ns is None or end_ns == self._finished[0]:
+            return self._finished
+        return (end_ns if self._descending else end_ns + 1), Position(0)
+
+    def _window(self, end: Key) -> Window:
         """The keys from where the pass is up to an end."""
         question, at = self._question, self.outcome.resume
         low, high = (end, at) if self._descending else (at, end)
@@ -164,12 +177,11 @@ class TimestampReading:
     def _keys(self, active: list[_Candidate], window: Window, size: int) -> npt.NDArray[np.void]:
         """The first keys of a window, at most `size`, in order."""
         best = np.zeros(0, _KEYS)
-        for columns in self._pieces(active):
+        for columns in self._pieces(active, window):
             statement = first_keys(columns, self._question, window, limit=size, descending=self._descending)
             found = self._engine.database.batches(statement, self._work, rows=size)
             merged = np.sort(np.concatenate([best, *map(_as_keys, found)]))
             best = (merged[::-1] if self._descending else merged)[:size]
-        self.outcome.costs.scanned_events += sum(each.decision.until - each.decision.first for each in active)
         return best
 
     def _events(self, active: list[_Candidate], window: Window, size: int) -> pa.RecordBatch:
@@ -178,13 +190,20 @@ class TimestampReading:
         database, work = self._engine.database, self._work
         batches = [
             batch
-            for columns in self._pieces(active)
+            for columns in self._pieces(active, window)
             for batch in matching(database, columns, question, window, projection=projection, work=work, rows=size)
         ]
         return in_order(batches, ["timestamp", "position"], descending=self._descending, schema=projection.schema)
 
-    def _pieces(self, active: list[_Candidate]) -> Iterator[Columns]:
-        """What the segments are read as. Raises LogCorrupted, FileNotFoundError."""
+    def _pieces(self, active: list[_Candidate], window: Window) -> Iterator[Columns]:
+        """What the segments are read as, for a window. Raises LogCorrupted, FileNotFoundError."""
+        first_ns = FIRST_NS if window.low is None else window.low[0]
+        last_ns = LAST_NS if window.high is None else window.high[0]
+
+        def wanted(block: TailBlock) -> bool:
+            times = block.timestamps
+            return times.first_ns <= last_ns and times.last_ns >= first_ns and self._question.may_hold(block)
+
         for candidate in active:
             decision = candidate.decision
             at = decision.first
@@ -196,7 +215,7 @@ class TimestampReading:
                     from_position=at,
                     until=Position(until),
                     committed=self._walk.committed,
-                    wanted=self._question.may_hold,
+                    wanted=wanted,
                 )
                 yield from columns
 

@@ -8,9 +8,11 @@ with EventQuery(load_config(path)) as query:
         print(event.timestamp, event.source)
 """
 
+from shared.client.analysis_answers import Anomaly, ChainSpan, EventChain, EventPattern, EventStatistics, LikelyNext
 from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLogger
 from shared.client.async_event_query import AsyncEventQuery
 from shared.client.back_off import BackOff
+from shared.client.event_analyzer import AnalyzerOptions, EventAnalyzer
 from shared.client.event_bus import BusStatistics, EventBus
 from shared.client.event_logger import ContextualLogger, EventLogger
 from shared.client.event_query import EventQuery
@@ -30,27 +32,35 @@ from shared.client.subscription import EmittedEvent, Subscription
 from shared.filters.event_filter import EventFilter
 
 __all__ = [
+    "AnalyzerOptions",
+    "Anomaly",
     "AsyncContextualLogger",
     "AsyncEventLogger",
     "AsyncEventQuery",
     "BackOff",
     "BusStatistics",
+    "ChainSpan",
     "ClientStatistics",
     "ContextualLogger",
     "Durability",
     "EmittedEvent",
+    "EventAnalyzer",
     "EventBus",
+    "EventChain",
     "EventFilter",
     "EventLogger",
     "EventOrder",
     "EventPage",
+    "EventPattern",
     "EventQuery",
     "EventReplay",
+    "EventStatistics",
     "EventStore",
     "EventStreamer",
     "ExportProgress",
     "ExportReport",
     "FilterExplanation",
+    "LikelyNext",
     "LoggerOptions",
     "OverflowPolicy",
     "QueryOptions",

@@ -219,6 +219,8 @@ class AnalysisConfig(ServerConfig):
 
     listen: Annotated[str, kinds.address()] = "127.0.0.1:50054"
     metrics_listen: Annotated[str, kinds.address()] = "127.0.0.1:9467"
+    query_address: Annotated[str, kinds.address()] = "127.0.0.1:50052"
+    """Address of the query service, which history is read from."""
     pattern_window: Annotated[float, kinds.duration(at_least=1, at_most=3650 * DAY)] = 3600.0
     """Seconds back from now that patterns are sought in, unless a request says otherwise."""
     anomaly_sensitivity: Annotated[float, kinds.number(at_least=0, at_most=1)] = 0.95

@@ -161,6 +161,22 @@ class ColumnReader:
                 return [_parquet(footer) for footer in footers], until
         return self._careful(segment, from_position, until, committed)
 
+    def times(
+        self, segment: SegmentColumns, names: Sequence[str], committed: Committed
+    ) -> list[tuple[TimeBounds, int]] | None:
+        """The timestamps of the parts of these files of a segment, and how many events each part has.
+
+        None where it holds damage, or may. Raises FileNotFoundError where the segment changed meanwhile, OSError.
+        """
+        if segment.is_careful:
+            return None
+        if not segment.files:
+            with contextlib.suppress(LogCorrupted):
+                return self._tail_of(segment, committed).times(segment.until)
+            return None
+        footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
+        return [(group.timestamps, group.rows) for footer in footers for group in footer.row_groups]
+
     def _file(self, name: str) -> SegmentFile:
         return SegmentFile(name, self.files.footer(name), self.files.sidecar(name) if self._use_sidecars else None)
 
@@ -172,16 +188,21 @@ class ColumnReader:
         committed: Committed,
         wanted: Callable[[TailBlock], bool],
     ) -> list[Columns]:
-        index = self._reader.frame_index(segment.span, committed)
-        tail = self._tails.get(index.name)
-        if tail is None or tail.index is not index:
-            tail = self._tails[index.name] = TailColumns(index, self.blocks)
         closed: list[pa.Table] = []
         growing: list[pa.Table] = []
-        for block in tail.blocks(first, until):
+        for block in self._tail_of(segment, committed).blocks(first, until):
             if wanted(block):
                 (closed if block.closed else growing).append(block.slice(first, until))
         return [ArrowColumns(pa.concat_tables(tables)) for tables in (closed, growing) if tables]
+
+    def _tail_of(self, segment: SegmentColumns, committed: Committed) -> TailColumns:
+        index = self._reader.frame_index(segment.span, committed)
+        tail = self._tails.get(index.name)
+        if tail is None or tail.index is not index:
+            # Each new segment is the occasion to forget those that were sealed or removed.
+            self.forget_others()
+            tail = self._tails[index.name] = TailColumns(index, self.blocks)
+        return tail
 
     def _careful(
         self, segment: SegmentColumns, first: Position, until: Position, committed: Committed

@@ -81,8 +81,9 @@ class TailColumns:
         self.index = index
         self._cache = cache
         self._lock = threading.Lock()
-        # Where the blocks begin.
+        # Where the blocks begin, and what is known of those that were closed.
         self._firsts: list[Position] = [index.first]
+        self._times: dict[Position, tuple[TimeBounds, int]] = {}
 
     def blocks(self, from_position: Position, until: Position) -> Iterator[TailBlock]:
         """The blocks that hold positions of [from_position, until), in order; the last may end before until.
@@ -97,6 +98,18 @@ class TailColumns:
             yield block
             at = block.until
 
+    def times(self, until: Position) -> list[tuple[TimeBounds, int]]:
+        """The timestamps of each block below until, and its number of events. Raises as blocks."""
+        found, at = [], self.index.first
+        while at < until:
+            known = self._times.get(at)
+            if known is None:
+                block = next(self.blocks(at, until))
+                known = block.timestamps, block.events.num_rows
+            found.append(known)
+            at = Position(at + known[1])
+        return found
+
     def _block(self, first: Position, until: Position) -> TailBlock:
         key = (self.index.name, first)
         block = self._cache.get(key)
@@ -106,6 +119,7 @@ class TailColumns:
         self._cache.put(key, block)
         if block.closed and block.until not in self._firsts:
             self._firsts.append(block.until)
+            self._times[first] = block.timestamps, block.events.num_rows
         return block
 
     def _grown(self, first: Position, block: TailBlock | None, until: Position) -> TailBlock:

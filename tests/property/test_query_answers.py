@@ -159,7 +159,7 @@ class Asker:
             asked = self.asked(asking, order, place, size)
             reading = open_reading(self.engine, self.clock, asked, work, EVENTS)
             try:
-                page = read_page(reading, asked, bytes_max=bytes_max)
+                page = read_page(reading, asked, self.clock, bytes_max=bytes_max)
             except LogCorrupted as damage:
                 place = self._behind(damage, order, place)
                 continue

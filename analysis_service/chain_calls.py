@@ -1,0 +1,232 @@
+"""Chains, causes, predictions and states: what their RPCs do."""
+
+from collections.abc import Iterable
+from contextlib import aclosing
+
+import numpy as np
+from eventlog.v1 import analysis_service_pb2 as pb
+from eventlog.v1 import event_pb2
+
+from analysis_service import asked, messages
+from analysis_service.chains.causes import rank_causes
+from analysis_service.chains.chain import Chain, chain_of
+from analysis_service.chains.drawing import draw_graphviz, draw_mermaid, draw_text
+from analysis_service.chains.related import LINK_FIELDS, related_chains
+from analysis_service.chains.shape import Comparison, compare_with_usual
+from analysis_service.chains.spans import SpanFields, find_spans
+from analysis_service.chains.timing import measure
+from analysis_service.columns import EventColumns, Mask, together
+from analysis_service.desk import Job
+from analysis_service.expressions import equals, one_of
+from analysis_service.fold import FoldedEvent, Snapshot, StateFolder, decode_events, nearest_snapshot, reducer_of
+from analysis_service.log_source import Coverage, LogSource, Wanted
+from analysis_service.patterns.cases import group_into_cases
+from analysis_service.prediction import NextEventModel
+from analysis_service.scan_columns import ScanColumns
+from analysis_service.statistics.cache import AnswerCache
+from shared.rpc.filters import nanoseconds
+
+# Snapshots that are kept between calls: so many for each state, of at most so many bytes.
+SNAPSHOTS_KEPT, SNAPSHOT_BYTES_MAX = 16, 64 * 1024
+_IN_A_CHAIN = "correlation_id IS NOT NULL"
+_HOUR_NS = 3_600_000_000_000
+_POSITION_MAX = 2**63 - 1
+_DAY_NS = 24 * _HOUR_NS
+_WEEK_S = 7 * 86_400.0
+_RELATED_FIELDS = ("metadata.session_id", *LINK_FIELDS)
+_DRAWINGS = {
+    pb.CHAIN_DRAWING_TEXT: draw_text,
+    pb.CHAIN_DRAWING_MERMAID: draw_mermaid,
+    pb.CHAIN_DRAWING_GRAPHVIZ: draw_graphviz,
+}
+
+
+class ChainCalls:
+    """The rules of five RPCs. One for all calls; belongs to one event loop."""
+
+    def __init__(
+        self, source: LogSource, models: AnswerCache[NextEventModel], snapshots: AnswerCache[list[Snapshot]]
+    ) -> None:
+        self._source = source
+        self._models = models
+        self._snapshots = snapshots
+
+    async def trace(self, request: pb.TraceEventChainRequest, job: Job) -> pb.TraceEventChainResponse:
+        """One chain."""
+        fields = asked.span_fields(request.fields)
+        coverage = Coverage()
+        events = await self._chain_events(request.correlation_id, fields, coverage, job)
+        if not len(events):
+            return pb.TraceEventChainResponse(coverage=messages.coverage(coverage))
+        chain = await job.compute(lambda: _chain(events, fields))
+        texts = await self._source.at_positions(chain.positions.tolist(), timeout_s=job.reading_s)
+        answer = messages.chain(chain, texts)
+        if draw := _DRAWINGS.get(request.drawing):
+            answer.drawing = draw(chain)
+        if request.include_related:
+            answer.related.extend(await self._related(request.correlation_id, events, coverage, job))
+        answer.coverage.CopyFrom(messages.coverage(coverage))
+        return answer
+
+    async def compare(self, request: pb.CompareChainsRequest, job: Job) -> pb.CompareChainsResponse:
+        """One chain against the usual ones of its kind."""
+        fields = asked.span_fields(request.fields)
+        coverage = Coverage()
+        mine = await self._chain_events(request.correlation_id, fields, coverage, job)
+        if not len(mine):
+            raise messages.invalid("correlation_id", "has no events")
+        end = int(mine.times.max()) + 1
+        given = asked.time_range(request.time_range, "time_range")
+        within = given if request.HasField("time_range") else asked.Range(end - _DAY_NS, end)
+        wanted = Wanted(
+            request.filters, asked.span_columns(fields), (within.expression(), "correlation_id IS NOT NULL")
+        )
+        others = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+
+        def work() -> Comparison:
+            events = together(others.take(_other_chains(others, request.correlation_id)), mine)
+            spans = find_spans(events, fields)
+            return compare_with_usual(events, spans, measure(spans), spans.names.index(request.correlation_id))
+
+        answer = messages.comparison(await job.compute(work))
+        answer.coverage.CopyFrom(messages.coverage(coverage))
+        return answer
+
+    async def causes(self, request: pb.RankCausesRequest, job: Job, now_ns: int) -> pb.RankCausesResponse:
+        """Causes of errors and slowness."""
+        fields = asked.span_fields(request.fields)
+        given = asked.time_range(request.time_range, "time_range")
+        within = given if request.HasField("time_range") else asked.Range(now_ns - _HOUR_NS, now_ns)
+        coverage = Coverage()
+        wanted = Wanted(
+            request.filters, asked.span_columns(fields), (within.expression(), "correlation_id IS NOT NULL")
+        )
+        events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+
+        def work() -> list[pb.Cause]:
+            spans = find_spans(events, fields)
+            return [messages.cause(each) for each in rank_causes(events, spans, measure(spans))]
+
+        return pb.RankCausesResponse(causes=await job.compute(work), coverage=messages.coverage(coverage))
+
+    async def predict(self, request: pb.PredictNextRequest, job: Job, now_ns: int) -> pb.PredictNextResponse:
+        """What comes next in a chain. The model is learnt anew when its time is over."""
+        if bool(request.correlation_id) == bool(request.event_types):
+            raise messages.invalid("correlation_id", "and event_types: set exactly one of them")
+        coverage = Coverage()
+        types = list(request.event_types)
+        if request.correlation_id:
+            columns = ScanColumns(["correlation_id"])
+            expression = equals("correlation_id", request.correlation_id)
+            wanted = Wanted(event_pb2.EventFilters(), columns, (expression,))
+            events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+            cases = group_into_cases(events, "correlation_id")
+            types = list(cases.texts(tuple(cases.codes.tolist())))
+        model = await self._model(request, coverage, job, now_ns)
+        answer = messages.prediction(model.predict(types))
+        answer.coverage.CopyFrom(messages.coverage(coverage))
+        return answer
+
+    async def fold(self, request: pb.FoldStateRequest, job: Job) -> pb.FoldStateResponse:
+        """The state at a position or a time, from the nearest snapshot on."""
+        name = request.reducer or "merge_patch"
+        reducer = reducer_of(name)
+        until_ns = nanoseconds(request.at_time, "at_time") if request.HasField("at_time") else None
+        within = asked.Range(None, None if until_ns is None else until_ns + 1)
+        key = (name, until_ns, request.filters.SerializeToString(deterministic=True))
+        kept = self._snapshots.get(key)
+        snapshots = kept.answer if kept is not None else []
+        start = nearest_snapshot(snapshots, request.at_position or _POSITION_MAX)
+        folder = StateFolder(reducer, start=start)
+        coverage = Coverage()
+        wanted = Wanted(
+            request.filters,
+            ScanColumns(["payload"]),
+            (within.expression(),),
+            from_position=start.position + 1 if start.position else 0,
+            until_position=request.at_position + 1 if request.at_position else 0,
+        )
+        async with aclosing(self._source.batches(wanted, coverage, timeout_s=job.reading_s)) as batches:
+            async for batch in batches:
+                await job.compute(lambda batch=batch: folder.advance(_folded(batch)))  # type: ignore[misc]
+        last = folder.snapshot()
+        if len(last.state_json) <= SNAPSHOT_BYTES_MAX:
+            kept_now = [*snapshots, *folder.snapshots, last][-SNAPSHOTS_KEPT:]
+            self._snapshots.put(key, kept_now, snapshot_position=last.position)
+        return pb.FoldStateResponse(
+            state_json=last.state_json.decode(),
+            position=last.position,
+            events=last.events,
+            events_from_snapshot=start.events,
+            coverage=messages.coverage(coverage),
+        )
+
+    async def _chain_events(
+        self, correlation_id: str, fields: SpanFields, coverage: Coverage, job: Job
+    ) -> EventColumns:
+        if not correlation_id:
+            raise messages.invalid("correlation_id", "is missing")
+        columns = asked.span_columns(fields, _RELATED_FIELDS)
+        wanted = Wanted(event_pb2.EventFilters(), columns, (equals("correlation_id", correlation_id),))
+        return await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+
+    async def _related(
+        self, correlation_id: str, events: EventColumns, coverage: Coverage, job: Job
+    ) -> list[pb.RelatedChain]:
+        """Chains of the same session, those that the chain names and those that name it."""
+        ways = [equals(field, correlation_id) for field in LINK_FIELDS]
+        ways += [
+            one_of("metadata.session_id" if field == "metadata.session_id" else "correlation_id", values)
+            for field in _RELATED_FIELDS
+            if (values := [text for text in events.labels(field).values if text])
+        ]
+        wanted = Wanted(
+            event_pb2.EventFilters(expression=" OR ".join(ways)), ScanColumns(["correlation_id", *_RELATED_FIELDS])
+        )
+        around = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        both = together(around, events)
+        return messages.related(await job.compute(lambda: related_chains(both, correlation_id)))
+
+    async def _model(self, request: pb.PredictNextRequest, coverage: Coverage, job: Job, now_ns: int) -> NextEventModel:
+        start, end = asked.range_or_window(
+            request.time_range if request.HasField("time_range") else None,
+            request.history,
+            now_ns=now_ns,
+            default_s=_WEEK_S,
+            field="history",
+        )
+        learnt_from = pb.PredictNextRequest(
+            history=request.history, time_range=request.time_range, filters=request.filters
+        )
+        key = learnt_from.SerializeToString(deterministic=True)
+        kept = self._models.get(key)
+        if kept is not None:
+            return kept.answer
+        within = asked.Range(start, end)
+        wanted = Wanted(request.filters, ScanColumns(["correlation_id"]), (within.expression(),))
+        events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        model = await job.compute(lambda: NextEventModel(group_into_cases(events, "correlation_id")))
+        if not coverage.partial_reason:
+            self._models.put(key, model, snapshot_position=coverage.snapshot_position)
+        return model
+
+
+def _chain(events: EventColumns, fields: SpanFields) -> Chain:
+    spans = find_spans(events, fields)
+    return chain_of(events, spans, measure(spans), 0)
+
+
+def _other_chains(events: EventColumns, correlation_id: str) -> Mask:
+    labels = events.labels("correlation_id")
+    codes = [code for code, text in enumerate(labels.values) if text == correlation_id]
+    return ~np.isin(labels.codes, codes)
+
+
+def _folded(batch: EventColumns) -> Iterable[FoldedEvent]:
+    types = batch.labels("type")
+    return decode_events(
+        batch.positions.tolist(),
+        batch.times.tolist(),
+        [types.values[code] for code in types.codes.tolist()],
+        [str(text) for text in batch.table.column("payload").to_pylist()],
+    )

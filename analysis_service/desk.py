@@ -1,0 +1,81 @@
+"""Where calls are admitted and their work is done: threads, time and cancellation, for all RPCs.
+
+Invariants: at most RUNNING_MAX analyses compute at a time and WAITING_MAX more wait; work whose caller has gone is
+told so and stops at its next question to the budget.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from analysis_service.budget import Budget
+from shared.clock import Clock
+from shared.errors import EventException
+
+RUNNING_MAX = 2
+WAITING_MAX = 30
+TIME_S_DEFAULT, TIME_S_MAX = 60.0, 3600.0
+# Of the time that a caller leaves: so much for reading, so much for all work before the answer.
+_READING_SHARE, _WORKING_SHARE = 0.6, 0.9
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Job:
+    """One call under way."""
+
+    budget: Budget
+    reading_s: float
+    desk: "Desk"
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Do work in a thread."""
+        return await self.desk.run(work, self.budget)
+
+
+class Desk:
+    """Belongs to one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(RUNNING_MAX, thread_name_prefix="analysis")
+        self._jobs = 0
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    @asynccontextmanager
+    async def job(self, time_remaining_s: float | None) -> AsyncIterator[Job]:
+        """Admit a call. Raises EventException (TOO_MANY_REQUESTS)."""
+        if self._jobs >= RUNNING_MAX + WAITING_MAX:
+            raise EventException(f"{self._jobs} analyses run and wait already: retry later", reason="TOO_MANY_REQUESTS")
+        seconds = min(TIME_S_DEFAULT if time_remaining_s is None else time_remaining_s, TIME_S_MAX)
+        budget = Budget(self._clock.monotonic_s, seconds * _WORKING_SHARE)
+        self._jobs += 1
+        try:
+            yield Job(budget, seconds * _READING_SHARE, self)
+        finally:
+            self._jobs -= 1
+            budget.cancel()
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[Job]:
+        """Admit a call that goes on until it is cancelled; it is not among those that wait for their turn."""
+        budget = Budget()
+        try:
+            yield Job(budget, TIME_S_DEFAULT, self)
+        finally:
+            budget.cancel()
+
+    async def run(self, work: Callable[[], T], budget: Budget) -> T:
+        """Do work in a thread; if the call is cancelled meanwhile, the budget says so to the work."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except asyncio.CancelledError:
+            budget.cancel()
+            raise

@@ -1,0 +1,146 @@
+"""What the analyses read: columns, events and counts of the log, from the query service.
+
+Invariants: every call has a deadline; a scan that stops early says why in its coverage; memory is bounded by
+EVENTS_MAX events for what is kept whole.
+"""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pyarrow as pa
+from eventlog.v1 import event_pb2, query_service_pb2
+from eventlog.v1.query_service_pb2_grpc import QueryServiceStub
+
+from analysis_service.columns import EventColumns
+from analysis_service.expressions import all_of
+from analysis_service.scan_columns import ScanColumns, columns_of
+from shared.rpc.remote_error import from_rpc_error
+
+EVENTS_MAX = 3_000_000
+SAMPLES_MAX = 1_000
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What an answer rests on; grows while it is made. partial_reason: see AnalysisCoverage."""
+
+    events: int = 0
+    snapshot_position: int = 0
+    partial_reason: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def cut(self, reason: str) -> None:
+        """Something is missing. The first reason stays."""
+        self.partial_reason = self.partial_reason or reason
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events, and what of them. expressions must hold too; until_position 0: everything committed."""
+
+    filters: event_pb2.EventFilters
+    columns: ScanColumns
+    expressions: tuple[str, ...] = ()
+    from_position: int = 0
+    until_position: int = 0
+
+    def selection(self) -> query_service_pb2.EventSelection:
+        """The same as a message."""
+        filters = event_pb2.EventFilters()
+        filters.CopyFrom(self.filters)
+        own = f"({filters.expression})" if filters.expression else ""
+        filters.expression = all_of(own, *self.expressions)
+        return query_service_pb2.EventSelection(
+            filters=filters, from_position=self.from_position, until_position=self.until_position
+        )
+
+
+class LogSource:
+    """Asks the query service. Belongs to one event loop."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: Any = QueryServiceStub(channel)
+
+    async def batches(
+        self, wanted: Wanted, coverage: Coverage, *, timeout_s: float
+    ) -> AsyncGenerator[EventColumns, None]:
+        """The events in batches, in the order of positions. Raises EventException."""
+        request = query_service_pb2.ScanRequest(selection=wanted.selection(), columns=wanted.columns.names)
+        call = self._stub.Scan(request, timeout=timeout_s)
+        schema = None
+        try:
+            async for response in call:
+                if response.HasField("summary"):
+                    _take_summary(coverage, response.summary)
+                elif schema is None:
+                    schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_ipc))
+                else:
+                    table = wanted.columns.table(pa.ipc.read_record_batch(pa.py_buffer(response.arrow_ipc), schema))
+                    coverage.events += table.num_rows
+                    yield EventColumns(table)
+        except grpc.RpcError as failure:
+            if not coverage.events or not _is_deadline(failure):
+                raise from_rpc_error(failure) from failure
+            coverage.cut("DEADLINE")
+        finally:
+            call.cancel()
+
+    async def events(self, wanted: Wanted, coverage: Coverage, *, timeout_s: float) -> EventColumns:
+        """The events whole, at most EVENTS_MAX of them. Raises EventException."""
+        tables: list[pa.Table] = []
+        async with aclosing(self.batches(wanted, coverage, timeout_s=timeout_s)) as batches:
+            async for batch in batches:
+                tables.append(batch.table)
+                if coverage.events >= EVENTS_MAX:
+                    coverage.cut("EVENTS_MAX")
+                    coverage.notes.append(f"only the first {coverage.events} events were looked at: narrow the filter")
+                    break
+        return columns_of(tables, wanted.columns)
+
+    async def at_positions(self, positions: Iterable[int], *, timeout_s: float) -> dict[int, event_pb2.Event]:
+        """Events by position, at most SAMPLES_MAX; those that cannot be read are missing. Raises EventException."""
+        wanted = sorted(set(positions))[:SAMPLES_MAX]
+        if not wanted:
+            return {}
+        listed = ", ".join(map(str, wanted))
+        request = query_service_pb2.QueryRequest(
+            selection=query_service_pb2.EventSelection(
+                filters=event_pb2.EventFilters(expression=f"position IN ({listed})"),
+                from_position=wanted[0],
+                until_position=wanted[-1] + 1,
+            )
+        )
+        found: dict[int, event_pb2.Event] = {}
+        call = self._stub.Query(request, timeout=timeout_s)
+        try:
+            async for response in call:
+                found.update((event.position, event) for event in response.events)
+        except grpc.RpcError as failure:
+            raise from_rpc_error(failure) from failure
+        finally:
+            call.cancel()
+        return found
+
+    async def count_since(self, wanted: Wanted, position: int, *, timeout_s: float) -> int:
+        """How many of the wanted events came after a position. Raises EventException."""
+        selection = wanted.selection()
+        selection.from_position = position + 1
+        request = query_service_pb2.CountEventsRequest(selection=selection)
+        try:
+            answer = await self._stub.CountEvents(request, timeout=timeout_s)
+        except grpc.RpcError as failure:
+            raise from_rpc_error(failure) from failure
+        return int(answer.count)
+
+
+def _take_summary(coverage: Coverage, summary: query_service_pb2.ReadSummary) -> None:
+    coverage.snapshot_position = summary.snapshot_position
+    if summary.partial:
+        coverage.cut(summary.partial_reason)
+
+
+def _is_deadline(failure: grpc.RpcError) -> bool:
+    return bool(failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED)

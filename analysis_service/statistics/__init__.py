@@ -1,0 +1,1 @@
+"""Statistics of events: counts, rates, durations, distributions. Pure functions on columns."""

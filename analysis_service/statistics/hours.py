@@ -1,0 +1,99 @@
+"""How many events fell into each hour, in UTC or as the clocks of a time zone show it.
+
+An hour is named by its local start and the offset from UTC that held for the events in it. So the hour that is
+repeated when daylight saving ends is two hours with different offsets, and the one that is left out does not occur.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pyarrow as pa
+
+from analysis_service.columns import Integers
+from shared.columns.arrow import compute as pc
+from shared.errors import EventValidationException, FieldViolation
+
+_HOUR_S = 3600
+_SECOND_NS = 1_000_000_000
+# In place of an hour: the event is in another piece.
+ELSEWHERE = -(1 << 62)
+_DENSE_HOURS_MAX = 1_000_000
+_HOURS_A_WEEK = 168
+# The epoch was a Thursday; weeks begin on Monday.
+_EPOCH_HOUR_OF_WEEK = 3 * 24
+
+
+class Hour(NamedTuple):
+    """One hour. local: hours since 1970-01-01T00 by the local clock. offset_s: what is added to UTC for it."""
+
+    local: int
+    offset_s: int
+
+    def format(self) -> str:
+        """Its start in RFC 3339, such as "2024-01-20T10:00:00Z" or "2024-01-20T11:00:00+01:00"."""
+        start = datetime.fromtimestamp(self.local * _HOUR_S - self.offset_s, UTC)
+        if not self.offset_s:
+            return start.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return start.astimezone(timezone(timedelta(seconds=self.offset_s))).isoformat(timespec="seconds")
+
+
+def check_time_zone(name: str) -> str:
+    """The name itself. Raises EventValidationException (INVALID_FIELD) where there is no such time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        problem = f"is {name!r}; write a name of the tz database, such as Europe/Berlin or UTC"
+        raise EventValidationException(
+            f"time_zone {problem}", violations=[FieldViolation("time_zone", problem)], reason="INVALID_FIELD"
+        ) from None
+    return name
+
+
+def hours_of(times: Integers, time_zone: str = "UTC") -> list[tuple[int, Integers]]:
+    """Local hour of each event, in one piece for each offset from UTC that occurs: offset in seconds, hours.
+
+    A piece has one value for each of `times` (nanoseconds): ELSEWHERE where another piece has the hour of the event.
+    """
+    if time_zone == "UTC":
+        return [(0, times // (_HOUR_S * _SECOND_NS))]
+    zoned: Any = pa.array(times, pa.timestamp("ns", tz=time_zone))
+    local: Integers = pc.local_timestamp(zoned).cast(pa.int64()).to_numpy()
+    offsets = local - times
+    hours = local // (_HOUR_S * _SECOND_NS)
+    if not len(times):
+        return []
+    if offsets.min() == offsets.max():
+        return [(int(offsets[0]) // _SECOND_NS, hours)]
+    return [(int(offset) // _SECOND_NS, np.where(offsets == offset, hours, ELSEWHERE)) for offset in np.unique(offsets)]
+
+
+def count_hours(pieces: Iterable[tuple[int, Integers]], rows: Any = slice(None)) -> Counter[Hour]:
+    """Events in each hour, of the rows chosen."""
+    counts: Counter[Hour] = Counter()
+    for offset_s, all_hours in pieces:
+        hours = all_hours[rows]
+        hours = hours[hours != ELSEWHERE] if hours.size and hours.min() == ELSEWHERE else hours
+        if not hours.size:
+            continue
+        first = int(hours.min())
+        if int(hours.max()) - first < _DENSE_HOURS_MAX:
+            dense = np.bincount(hours - first)
+            found = np.flatnonzero(dense)
+            found, number = found + first, dense[found]
+        else:
+            found, number = np.unique(hours, return_counts=True)
+        for hour, events in zip(found.tolist(), number.tolist(), strict=True):
+            counts[Hour(hour, offset_s)] += events
+    return counts
+
+
+def by_hour_of_week(counts: Counter[Hour]) -> list[int]:
+    """Events by hour of the local week, 168 numbers from Monday 00:00."""
+    week = [0] * _HOURS_A_WEEK
+    for hour, number in counts.items():
+        week[(hour.local + _EPOCH_HOUR_OF_WEEK) % _HOURS_A_WEEK] += number
+    return week

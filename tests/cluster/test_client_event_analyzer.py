@@ -1,0 +1,94 @@
+"""EventAnalyzer against real services; the specification's "Event Analysis" example runs as it is written."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.client import EventAnalyzer, EventStore
+from shared.clock import SystemClock
+from shared.config import AnalysisConfig, EventConfig, IngestConfig, QueryConfig
+from shared.errors import EventFilterException
+from shared.events import Event
+from shared.events.timestamps import to_datetime
+from tests.support.service_process import ServiceProcess
+
+pytestmark = pytest.mark.cluster
+
+
+def _now() -> datetime:
+    return to_datetime(SystemClock().now_ns())
+
+
+@pytest.fixture
+async def store(make_cluster, tmp_path):
+    """A store with requests of the last hour in it, beside a running analysis service."""
+    with make_cluster() as cluster:
+        settings = {"analysis": {"query_address": cluster.query.address}}
+        with ServiceProcess("analysis_service", tmp_path / "analysis", settings=settings) as analysis:
+            config = EventConfig(
+                ingest=IngestConfig(listen=cluster.ingest.address),
+                query=QueryConfig(listen=cluster.query.address),
+                analysis=AnalysisConfig(listen=analysis.address),
+            )
+            async with EventStore(config) as store:
+                await _log_requests(store)
+                yield store
+
+
+async def _log_requests(store: EventStore) -> None:
+    now = _now()
+    for number in range(8):
+        for step, kind in enumerate(("api.request", "api.answer")):
+            await store.append(
+                Event(
+                    type=kind,
+                    source="api",
+                    correlation_id=f"call {number}",
+                    timestamp=now - timedelta(minutes=30 - number, seconds=-step),
+                    payload={"duration_ms": 10 * (number + 1), "status": "error" if number == 7 else "ok"},
+                )
+            )
+
+
+async def test_event_analysis(store):
+    """The example of the specification, imports aside."""
+    start_time, end_time = _now() - timedelta(hours=1), _now()
+
+    # Analyze patterns
+    analyzer = EventAnalyzer(store)
+    patterns = await analyzer.analyze_patterns(
+        time_window=timedelta(hours=1),
+        min_occurrence=5
+    )  # fmt: skip
+
+    # Get statistics
+    stats = await analyzer.calculate_statistics(
+        event_type="api.request",
+        time_range=(start_time, end_time)
+    )  # fmt: skip
+
+    await analyzer.close()
+    by_kind = {pattern.pattern_type: pattern for pattern in patterns}
+    assert by_kind["sequence"].event_types == ("api.request", "api.answer")
+    assert [event.type for event in by_kind["sequence"].events] == ["api.request", "api.answer"]
+    assert by_kind["sequence"].occurrences == 8
+    assert (stats.event_type, stats.count, stats.avg_duration) == ("api.request", 8, 45.0)
+    assert stats.percentiles == {50: 40.0, 95: 80.0, 99: 80.0}
+    assert sum(stats.time_distribution.values()) == 8
+    assert stats.error_rate == 1 / 8
+
+
+async def test_chain_prediction_anomalies_and_refusals(store):
+    """The other questions, and an error by its class."""
+    async with EventAnalyzer(store) as analyzer:
+        chain = await analyzer.trace_event_chain("call 7")
+        assert [event.type for event in chain.events] == [span.event_type for span in chain.spans]
+        assert len(chain.failure_origins) >= 1
+        assert "FAILED" in chain.drawing
+        following = await analyzer.predict_next("call 3")
+        assert following.types[0] == (None, 1.0)
+        assert await analyzer.detect_anomalies(timedelta(hours=1)) == []
+        nothing = await analyzer.calculate_statistics("none", (datetime(2020, 1, 1, tzinfo=UTC), _now()))
+        assert (nothing.count, nothing.percentiles) == (0, {})
+        with pytest.raises(EventFilterException):
+            await analyzer.analyze_patterns(timedelta(hours=1), filters="type = ")

@@ -1,0 +1,250 @@
+"""Statistics: percentiles, hours, counts and comparison against what a plain loop finds."""
+
+import math
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis_service.columns import Labels
+from analysis_service.statistics.collector import GROUPS_MAX, StatisticsCollector
+from analysis_service.statistics.comparison import compare
+from analysis_service.statistics.hours import Hour, by_hour_of_week, count_hours, hours_of
+from analysis_service.statistics.moments import Moments
+from analysis_service.statistics.sketch import RELATIVE_ERROR, Distribution, LogSketch, nearest_rank
+from analysis_service.statistics.tally import DistinctCounter, Tally
+from shared.errors import EventValidationException
+from tests.support.event_columns import columns_of, nanoseconds, real_columns
+
+PERCENTILES = (50, 75, 90, 95, 99, 99.9, 99.99)
+_MINUTE_NS = 60_000_000_000
+
+
+def _exact(values: np.ndarray, percentile: float) -> float:
+    return float(np.sort(values)[math.ceil(round(percentile / 100 * len(values), 9)) - 1])
+
+
+def test_nearest_rank_is_the_smallest_rank_that_covers_the_share():
+    """Percentile p of n values has rank ceil(p n / 100), whatever doubles make of the product."""
+    assert [nearest_rank(p, 1000) for p in (0.1, 50, 99.9, 99.99, 100)] == [1, 500, 999, 1000, 1000]
+    assert nearest_rank(50, 1) == 1
+
+
+@pytest.mark.parametrize("shape", ["lognormal", "pareto", "bimodal", "integers"])
+def test_percentiles_of_32_merged_shards_are_within_one_percent(shape):
+    """p50 to p99.99 of merged sketches differ from the exact ones by no more than the stated error."""
+    random = np.random.default_rng(5)
+    values = {
+        "lognormal": random.lognormal(5, 1.4, 400_000),
+        "pareto": random.pareto(1.1, 400_000) + 0.001,
+        "bimodal": np.where(
+            random.random(400_000) < 0.9, random.normal(20, 2, 400_000), random.normal(5e4, 1e4, 400_000)
+        ),
+        "integers": random.integers(0, 5000, 400_000).astype(float),
+    }[shape]
+    merged = Distribution()
+    for shard in np.array_split(values, 32):
+        part = Distribution()
+        part.add(shard)
+        part.condense()
+        merged.merge(part)
+    assert not merged.exact
+    assert merged.count == len(values)
+    for percentile, value in merged.percentiles(PERCENTILES).items():
+        assert value == pytest.approx(_exact(values, percentile), rel=RELATIVE_ERROR * 1.0001, abs=1e-9)
+
+
+@given(
+    st.lists(st.floats(-1e12, 1e12).filter(lambda x: x == 0 or abs(x) > 1e-8), min_size=1, max_size=60),
+    st.floats(0.01, 100),
+)
+def test_sketch_is_within_its_error_of_the_exact_percentile(values, percentile):
+    """Whatever the values, negative ones and zeros included."""
+    sketch = LogSketch()
+    sketch.add(np.array(values))
+    assert sketch.percentile(percentile) == pytest.approx(
+        _exact(np.array(values), percentile), rel=RELATIVE_ERROR * 1.0001, abs=1e-9
+    )
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40), st.integers(1, 5))
+def test_distribution_is_exact_until_condensed(values, pieces):
+    """Percentiles of values kept as they are equal those of the sorted list, however the values came."""
+    distribution = Distribution()
+    for piece in np.array_split(np.array(values), pieces):
+        distribution.add(piece)
+    found = distribution.percentiles(PERCENTILES)
+    assert found == {each: _exact(np.array(values), each) for each in PERCENTILES}
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.integers(1, 6))
+def test_moments_do_not_depend_on_the_pieces(values, pieces):
+    """Mean and deviation of pieces are those of the whole."""
+    moments = Moments()
+    for piece in np.array_split(np.array(values), pieces):
+        moments.add(piece)
+    assert moments.count == len(values)
+    assert moments.mean == pytest.approx(np.mean(values), abs=1e-6)
+    assert moments.deviation == pytest.approx(np.std(values), rel=1e-6, abs=1e-6)
+    assert (moments.minimum, moments.maximum) == (min(values), max(values))
+
+
+def test_deviation_survives_values_far_from_zero():
+    """Large values with a small spread keep it: sums of squares would have lost it."""
+    moments = Moments()
+    for piece in np.array_split(1e9 + np.arange(1000) % 2, 7):
+        moments.add(piece)
+    assert moments.deviation == pytest.approx(0.5)
+
+
+@given(
+    st.lists(st.integers(0, 2_000_000_000), min_size=1, max_size=50),
+    st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+)
+def test_hours_are_those_of_the_local_clock(seconds, zone):
+    """Hours and their counts agree with the standard library's time zones."""
+    times = np.array(seconds, np.int64) * 1_000_000_000
+    counts = count_hours(hours_of(times, zone))
+    expected = Counter()
+    for second in seconds:
+        moment = datetime.fromtimestamp(second, ZoneInfo(zone))
+        offset = int(moment.utcoffset().total_seconds())
+        expected[Hour((second + offset) // 3600, offset)] += 1
+    assert counts == expected
+
+
+def test_hour_repeated_at_the_end_of_daylight_saving_is_two_hours():
+    """02:30 comes twice in Berlin on 27 October 2024, and 02 o'clock never on 31 March."""
+    minutes = nanoseconds("2024-10-27T00:00:00") + np.arange(180, dtype=np.int64) * _MINUTE_NS
+    counts = count_hours(hours_of(minutes, "Europe/Berlin"))
+    assert {hour.format(): number for hour, number in counts.items()} == {
+        "2024-10-27T02:00:00+02:00": 60,
+        "2024-10-27T02:00:00+01:00": 60,
+        "2024-10-27T03:00:00+01:00": 60,
+    }
+    spring = nanoseconds("2024-03-31T00:30:00") + np.arange(60, dtype=np.int64) * _MINUTE_NS
+    assert [hour.format() for hour in sorted(count_hours(hours_of(spring, "Europe/Berlin")))] == [
+        "2024-03-31T01:00:00+01:00",
+        "2024-03-31T03:00:00+02:00",
+    ]
+
+
+def test_hour_of_week_begins_on_monday():
+    """Monday 00:30 is the first hour of the week, Sunday 23:30 the last."""
+    times = np.array([nanoseconds("2024-01-15T00:30:00"), nanoseconds("2024-01-21T23:30:00")])
+    week = by_hour_of_week(count_hours(hours_of(times)))
+    assert [week[0], week[167], sum(week)] == [1, 1, 2]
+
+
+def test_unknown_time_zone_is_refused():
+    """The message names the field and what to write."""
+    with pytest.raises(EventValidationException, match="Europe/Berlin"):
+        StatisticsCollector(time_zone="Mars/Olympus")
+
+
+def test_distinct_values_are_exact_then_estimated():
+    """Up to the limit the count is exact; beyond it is within four standard errors, and says so."""
+    counter = DistinctCounter(exact_max=1000)
+    counter.add(f"value {number % 700}" for number in range(2000))
+    assert (counter.count, counter.exact) == (700, True)
+    counter.add(f"value {number}" for number in range(150_000))
+    assert not counter.exact
+    assert counter.count == pytest.approx(150_000, rel=0.033)
+
+
+def test_top_values_outlive_the_rare_ones_that_are_forgotten():
+    """A bounded tally keeps what is frequent; no count is lower by more than it says."""
+    random = np.random.default_rng(1)
+    tally = Tally(values_kept_max=100)
+    texts = [f"rare {number}" for number in range(5000)] + ["often"] * 3000 + ["seldom"] * 900
+    random.shuffle(texts)
+    for start in range(0, len(texts), 500):
+        tally.add(_labels(texts[start : start + 500]))
+    (first, often), (second, seldom) = tally.top(2)
+    assert (first, second) == ("often", "seldom")
+    assert 3000 - tally.undercount_max <= often <= 3000
+    assert 900 - tally.undercount_max <= seldom <= 900
+
+
+def _labels(texts: list[str]) -> Labels:
+    return columns_of([{"x": text} for text in texts]).labels("x")
+
+
+def test_statistics_of_receipt_agree_with_a_recount(data_dir: Path):
+    """Counts, hourly counts and top values by type and source are exactly those of a plain loop, in any batches."""
+    events = real_columns(data_dir / "process_mining/receipt.jsonl.gz")
+    collector = StatisticsCollector(group_by=("type", "source"), value_fields=("metadata.user",))
+    for rows in np.array_split(np.arange(len(events)), 7):
+        collector.add(events.take(rows))
+    types, sources, users = (events.labels(name) for name in ("type", "source", "metadata.user"))
+    rows = list(
+        zip(*([each.text(c) for c in each.codes] for each in (types, sources, users)), events.times, strict=True)
+    )
+    assert {group.key: group.count for group in collector.groups()} == Counter((t, s) for t, s, _, _ in rows)
+    for group in collector.groups():
+        mine = [(user, time) for t, s, user, time in rows if (t, s) == group.key]
+        assert {hour.local: n for hour, n in group.hours.items()} == Counter(
+            int(t) // 3_600_000_000_000 for _, t in mine
+        )
+        tally = group.values["metadata.user"]
+        assert dict(tally.top(1000)) == Counter(user for user, _ in mine)
+        assert tally.distinct.count == len({user for user, _ in mine})
+
+
+def test_durations_failures_and_frequency_of_a_type():
+    """The statistics that the specification names, on events whose answer is plain."""
+    rows = [
+        {
+            "type": "job.done",
+            "timestamp": minute * _MINUTE_NS,
+            "payload.duration_ms": 10.0 * minute,
+            "payload.status": status,
+        }
+        for minute, status in enumerate(["ok", "error", "ok", "500", None])
+    ]
+    rows.append({"type": "job.failed", "timestamp": 0})
+    collector = StatisticsCollector()
+    collector.add(columns_of(rows))
+    done, failed = collector.groups()
+    assert (done.count, done.failures, failed.error_rate) == (5, 2, 1.0)
+    assert done.durations.mean == 20.0
+    assert done.distribution.percentiles([50, 100]) == {50: 20.0, 100: 40.0}
+    assert done.frequency() == 1.25
+    assert done.frequency((0, 10 * _MINUTE_NS)) == 0.5
+
+
+def test_groups_are_bounded():
+    """Events beyond the largest number of groups are counted apart, not lost."""
+    collector = StatisticsCollector()
+    collector.add(columns_of([{"type": f"t{number}"} for number in range(GROUPS_MAX + 5)]))
+    assert len(collector.groups()) == GROUPS_MAX
+    assert collector.events_elsewhere == 5
+
+
+def test_at_most_three_fields_are_grouped_by():
+    """A fourth one is refused."""
+    with pytest.raises(EventValidationException, match="at most 3"):
+        StatisticsCollector(group_by=("type", "source", "user", "host"))
+
+
+def test_what_changed_most_comes_first():
+    """A rate that tripled is more surprising than one that is as it was; a new type has no ratio."""
+    before = [{"type": "steady"}] * 500 + [{"type": "busy"}] * 100
+    after = [{"type": "steady"}] * 505 + [{"type": "busy"}] * 300 + [{"type": "new"}]
+    groups = []
+    for rows in (after, before):
+        collector = StatisticsCollector()
+        collector.add(columns_of(rows))
+        groups.append(collector.groups())
+    changes = compare(*groups, now_minutes=60, then_minutes=60)
+    assert [change.key for change in changes] == [("busy",), ("new",), ("steady",)]
+    assert changes[0].rate_ratio == 3.0
+    assert changes[0].surprise > 4
+    assert changes[1].then is None
+    assert changes[1].rate_ratio == math.inf
+    assert abs(changes[2].surprise) < 1
