@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from shared.clock import Clock
 from shared.errors import EventException, EventStreamException
 from stream_service.checkpoints import CheckpointStore, Record
-from stream_service.group import Group, GroupConsumer, Reading
+from stream_service.group import Group, Reading
+from stream_service.group_consumer import GroupConsumer
 from stream_service.hub import Hub
 from stream_service.starts import Start, StartAsked, Starts
 from stream_service.stream_metrics import StreamMetrics

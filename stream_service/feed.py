@@ -17,17 +17,17 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
 from shared.clock import Clock
 from shared.errors import EventException, EventValidationException, FieldViolation
-from shared.log.frame import FrameDamaged, FrameHeader, decode_header
+from shared.log.frame import FrameDamaged
 from shared.log.types import Position
 from stream_service.block import Block, Forms
 from stream_service.hub import Hub
+from stream_service.published_frames import PublishedFrame, split_frames
 from stream_service.stream_metrics import StreamMetrics
 
 INCOMING_BYTES_MAX = 16 * 1024 * 1024
@@ -59,13 +59,6 @@ class Log(Protocol):
         """The events of a range (EVENT_SCHEMA), in order. Raises EventException."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
-    header: FrameHeader
-    data: bytes
-    received_s: float
-
-
 class EventCodec(Protocol):
     """Makes columns of frames, and bytes of columns."""
 
@@ -87,9 +80,9 @@ class Feed:
         self._metrics = metrics
         self._forms: Forms | None = None
         self._log_id = ""
-        self._incoming: deque[_Received] = deque()
+        self._incoming: deque[PublishedFrame] = deque()
         self._incoming_bytes = 0
-        self._ahead: deque[_Received] = deque()
+        self._ahead: deque[PublishedFrame] = deque()
         self._ahead_bytes = 0
         # First position that is neither in the ring nor incoming.
         self._next = Position(1)
@@ -119,7 +112,7 @@ class Feed:
         """
         self._identify(log_id)
         self._heard_s = self._clock.monotonic_s()
-        received = [_Received(header, data, self._heard_s) for header, data in _split(frames)]
+        received = split_frames(frames, self._heard_s)
         while self._incoming_bytes > INCOMING_BYTES_MAX:
             self._room.clear()
             await self._room.wait()
@@ -161,7 +154,7 @@ class Feed:
     def _note_end(self, end: Position) -> None:
         self.end = max(self.end, end)
 
-    def _place(self, frame: _Received) -> None:
+    def _place(self, frame: PublishedFrame) -> None:
         first, last = frame.header.positions.first, frame.header.positions.last
         if last < self._next:
             return
@@ -210,7 +203,7 @@ class Feed:
 
     async def _publish_incoming(self) -> None:
         """Make one round of what came since the last."""
-        frames: list[_Received] = []
+        frames: list[PublishedFrame] = []
         events = 0
         while self._incoming and (not frames or events + self._incoming[0].header.count <= BLOCK_EVENTS_MAX):
             frame = self._incoming.popleft()
@@ -233,7 +226,7 @@ class Feed:
         for block in blocks:
             self._hub.append(block)
 
-    def _blocks(self, frames: list[_Received]) -> list[Block]:
+    def _blocks(self, frames: list[PublishedFrame]) -> list[Block]:
         first = expected = self._hub.ring.end
         batches = []
         for frame in frames:
@@ -290,27 +283,3 @@ def concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Batches of one schema as one."""
     (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
     return batch
-
-
-def _split(frames: bytes) -> list[tuple[FrameHeader, bytes]]:
-    """Whole frames, one after the other. Raises EventValidationException where they are none."""
-    found = []
-    offset = 0
-    try:
-        while offset < len(frames):
-            header = decode_header(frames, offset)
-            found.append((header, frames[offset : offset + header.length]))
-            offset += header.length
-    except FrameDamaged as error:
-        raise _malformed(str(error)) from error
-    if offset != len(frames):
-        raise _malformed("the last frame is cut off")
-    return found
-
-
-def _malformed(problem: str) -> EventValidationException:
-    return EventValidationException(
-        f"frame does not hold whole frames: {problem}",
-        violations=[FieldViolation("frame", problem)],
-        reason="INVALID_FIELD",
-    )

@@ -5,9 +5,8 @@ positions are kept; a consumer that is blocked holds up others no earlier than w
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,40 +15,17 @@ from shared.columns.encoded_events import EncodedEvents
 from shared.errors import EventException, EventValidationException, FieldViolation
 from stream_service.catch_up import CatchUp, Missing, ReadRange, Taken
 from stream_service.checkpoints import ParkedRecord, Record
-from stream_service.ledger import Failure, Ledger, Parked
+from stream_service.failures import Failure, Parked
+from stream_service.group_consumer import GroupConsumer, Redelivered, Share
+from stream_service.ledger import Ledger
 from stream_service.matcher import Matcher
-from stream_service.parcel import Parcel
 from stream_service.ring import Ring
 from stream_service.slots import CONSUMERS_MAX, slots_of
 from stream_service.subscriber import Beat
-from stream_service.subscription import CaughtUp, Closing, Dropped
+from stream_service.subscription import CaughtUp, Dropped
 
 # Notices that wait for a consumer that does not take them.
 NOTICES_MAX = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Redelivered:
-    """An event that was sent before, and how often it has failed."""
-
-    position: int
-    failures: int
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Events on their way to a consumer, in parcels; those among them that were sent before."""
-
-    parcels: list[Parcel]
-    redelivered: list[Redelivered]
-
-    @property
-    def count(self) -> int:
-        """Number of events."""
-        return sum(len(parcel.events) for parcel in self.parcels)
-
-
-ShareDelivery: TypeAlias = Share | CaughtUp | Dropped | Closing | Beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,49 +42,6 @@ class Reading:
     def key(self) -> tuple[bytes, int]:
         """Equal where the same is read."""
         return self.matcher.key, self.payload_form
-
-
-@dataclass(eq=False)
-class GroupConsumer:
-    """One connected consumer of a group."""
-
-    name: str
-    group: "Group"
-    heartbeat_s: float
-    clock: Clock
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    notices: list[CaughtUp | Dropped] = field(default_factory=list)
-    ended: EventException | None = None
-    # Whether its end is nobody's fault but ours.
-    dismissed: bool = False
-
-    def end(self, error: EventException) -> None:
-        """End its stream with this error; what it holds is not counted as failed."""
-        if self.ended is None:
-            self.ended, self.dismissed = error, True
-            self.changed.set()
-
-    async def messages(self) -> AsyncGenerator[ShareDelivery, None]:
-        """Everything it is told, in order, until Closing."""
-        while True:
-            self.changed.clear()
-            if self.ended is not None:
-                yield Closing(self.ended, self.group.ledger.checkpoint + 1)
-                return
-            if self.notices:
-                yield self.notices.pop(0)
-            elif (share := self.group.share_of(self)) is not None:
-                yield share
-            elif not await self._changes():
-                yield self.group.beat(self)
-
-    async def _changes(self) -> bool:
-        """Wait until there may be something to send; False where there is nothing for a heartbeat interval."""
-        try:
-            async with asyncio.timeout(self.heartbeat_s):
-                return await self.changed.wait()
-        except TimeoutError:
-            return False
 
 
 class Group:
@@ -231,6 +164,10 @@ class Group:
             for position in parcel.positions.tolist()
         ]
         return Share(parcels, redelivered)
+
+    def resume_position(self) -> int:
+        """The first position that is not done with."""
+        return self.ledger.checkpoint + 1
 
     def lag_ns(self) -> int:
         """Age of the oldest event behind the checkpoint; 0 where there is none, or it is not known."""

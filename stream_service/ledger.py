@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from shared.columns.encoded_events import EncodedEvents
 from shared.errors import EventStreamException
+from stream_service.failures import Failure, Parked
 from stream_service.parcel import Parcel
 from stream_service.slots import SLOTS, Owners, Slots, owners_of
 
@@ -30,24 +31,6 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 
 Positions = npt.NDArray[np.uint64]
 _NONE: Positions = np.zeros(0, np.uint64)
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """An event that failed too often: how often, what the last failure said, and when."""
-
-    failures: int
-    failure: str
-    parked_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Positions that a consumer failed at, what it said, and when."""
-
-    positions: Sequence[int]
-    text: str
-    now_ns: int
 
 
 @dataclass(eq=False, slots=True)

@@ -5,7 +5,7 @@ Labels hold the names of the first LABELS_MAX subscriptions; the rest are "other
 
 from shared.clock import Clock
 from shared.telemetry.metrics import BoundedLabel, Metrics
-from stream_service.group import Share, ShareDelivery
+from stream_service.group_consumer import Share, ShareDelivery
 from stream_service.message_builder import Message
 from stream_service.subscriber import Delivery, History, Subscriber
 from stream_service.subscription import Dropped

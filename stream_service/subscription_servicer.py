@@ -15,7 +15,8 @@ from stream_service import subscription_wire as wire
 from stream_service.catch_up import ReadRange
 from stream_service.durable_subscriptions import DurableSubscriptions
 from stream_service.feed import Feed
-from stream_service.group import GroupConsumer, Reading
+from stream_service.group import Reading
+from stream_service.group_consumer import GroupConsumer
 from stream_service.hub import Hub
 from stream_service.matcher import Matchers
 from stream_service.replay_history import QueryHistory, Selection
@@ -95,14 +96,14 @@ class SubscriptionServicer:
             payload_as_struct=asked.payload_form == event_pb2.PAYLOAD_FORM_STRUCT,
         )
         name = asked.consumer or wire.made_name()
-        consumer = GroupConsumer(name, group, self._limits.heartbeat_s, self._clock)
+        consumer = GroupConsumer(name, group, self._limits.heartbeat_s)
         if name in group.consumers:
             group.dismiss(group.consumers[name], wire.replaced(name))
         group.check_joinable(reading)
         with (
             self._hub.place(consumer),
             self._durables.joined(group, consumer, reading, credit=asked.buffer_size),
-            self._ending(lambda: group.ledger.checkpoint + 1),
+            self._ending(group.resume_position),
         ):
             yield wire.confirmed(name, asked, start, heartbeat_s=self._limits.heartbeat_s)
             async with aclosing(consumer.messages()) as messages:

@@ -17,8 +17,9 @@ from shared.errors import EventStreamException
 from shared.filters.tree import Tree
 from shared.rpc.filters import nanoseconds, tree_of
 from shared.rpc.page_tokens import decode_page_token, encode_page_token
-from stream_service.group import Group, Share, ShareDelivery
-from stream_service.ledger import Parked
+from stream_service.failures import Parked
+from stream_service.group import Group
+from stream_service.group_consumer import Share, ShareDelivery
 from stream_service.message_builder import Message
 from stream_service.replay_wire import check_start, check_text, invalid
 from stream_service.ring import Ring

@@ -86,7 +86,10 @@ def config_file(tmp_path: Path, service: str, listen: str = "127.0.0.1:0", metri
     """A configuration with these addresses."""
     section = SERVICES[service][0]
     path = tmp_path / f"{listen.replace(':', '_')}.yaml"
-    path.write_text(f"events:\n  {section}:\n    listen: {listen}\n    metrics_listen: {metrics}\n    grace: 5s\n")
+    path.write_text(
+        f"events:\n  {section}:\n    listen: {listen}\n    metrics_listen: {metrics}\n    grace: 5s\n"
+        f"  replay: {{checkpoint_dir: {tmp_path}/checkpoints}}\n"
+    )
     return path
 
 

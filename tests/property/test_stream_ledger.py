@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stream_service.ledger import Failure, Ledger
+from stream_service.failures import Failure
+from stream_service.ledger import Ledger
 from stream_service.slots import slots_of
 from tests.support.streaming import events_of, forms
 
