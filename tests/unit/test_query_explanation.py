@@ -25,8 +25,7 @@ def log(tmp_path: Path) -> SmallLog:
     plans = []
     for segment in range(3):
         events = [
-            {"timestamp": segment * 100 + n, "type": f"t{segment}", "payload": json.dumps({"a": n}), "tags": []}
-            | fields
+            {"timestamp": segment * 100 + n, "type": f"t{segment}", "payload": f'{{"a":{n}}}', "tags": []} | fields
             for n in range(3)
         ]
         plans.append(SegmentPlan([events], sealed=True, damaged=None))
