@@ -1,6 +1,6 @@
 """Reads events by ascending position: streams each step, so that nothing waits for what comes after it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ class AscendingReading:
         self._pace = Pace(in_a_hurry=work.left_s is not None, for_a_page=limit is not None)
         self.outcome: Outcome[Position] = Outcome(start)
 
-    def chunks(self) -> Iterator[Chunk[Position]]:
+    def chunks(self) -> Generator[Chunk[Position], None, None]:
         """Yield what matches. See Reading."""
         first, until = narrowed(self._question, first=self.outcome.resume, until=self._question.until)
         self.outcome.resume = first

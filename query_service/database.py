@@ -74,29 +74,39 @@ class Database:
         """Yield the result in batches of about `rows` rows, while the statement goes on. Raises as `rows`."""
         with self._cursor(statement, work) as cursor:
             with work.running(cursor):
-                relation = cursor.sql(statement.sql, params=dict(statement.parameters))
-                reader = relation.to_arrow_reader(rows)
-            while True:
-                with work.running(cursor):
-                    batch = next(reader, None)
-                if batch is None:
-                    return
-                yield batch
+                reader = cursor.sql(statement.sql, params=dict(statement.parameters)).to_arrow_reader(rows)
+            # Its statement may still be running: it ends before the cursor does.
+            with contextlib.closing(reader):
+                while True:
+                    with work.running(cursor):
+                        batch = next(reader, None)
+                    if batch is None:
+                        return
+                    yield batch
 
     @contextlib.contextmanager
     def _cursor(self, statement: Statement, work: Work) -> Iterator[duckdb.DuckDBPyConnection]:
         work.check()
-        cursor = self._connected().cursor()
+        connection = self._connected()
+        cursor = connection.cursor()
         try:
             for name, table in statement.tables.items():
                 cursor.register(name, table)
             yield cursor
+        except (duckdb.FatalException, duckdb.InternalException):
+            # A database that has met an error of its own refuses all that comes after it.
+            self._forget(connection)
+            raise
         except duckdb.IOException as error:
             # A file went between the plan and the statement. What else can fail there is said as it is.
             if any(not Path(path).exists() for path in _paths(statement)):
                 raise FileNotFoundError(str(error)) from error
             raise OSError(str(error)) from error
         finally:
+            # While this thread holds the tables: the last one to let go of them must be Python's.
+            with contextlib.suppress(duckdb.Error):
+                for name in statement.tables:
+                    cursor.unregister(name)
             cursor.close()
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
@@ -104,6 +114,12 @@ class Database:
             if self._connection is None:
                 self._connection = self._open()
             return self._connection
+
+    def _forget(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Open another one when it is next asked; cursors of this one keep it until they are closed."""
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(

@@ -3,7 +3,7 @@
 A window is read in ascending order and turned round, so what it may hold in memory bounds it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
@@ -53,7 +53,7 @@ class DescendingReading:
         self._window_rows = ROWS_MIN if limit is None else max(2 * limit, ROWS_MIN)
         self.outcome: Outcome[Position] = Outcome(start)
 
-    def chunks(self) -> Iterator[Chunk[Position]]:
+    def chunks(self) -> Generator[Chunk[Position], None, None]:
         """Yield what matches. See Reading."""
         question = self._question
         first, until = narrowed(question, first=self._first(), until=self.outcome.resume)

@@ -1,7 +1,7 @@
 """Events that match, as they are found: what every reading has in common."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ class Reading(Protocol[K]):
 
     outcome: Outcome[K]
 
-    def chunks(self) -> Iterator[Chunk[K]]:
+    def chunks(self) -> Generator[Chunk[K], None, None]:
         """Yield what matches. Ends early where the time is up or damage comes: see `outcome`.
 
         Raises LogCorrupted where it would begin with damage, PositionTrimmed, WorkCancelled, OSError.

@@ -1,6 +1,5 @@
 """Readings in any order, and pages of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from query_service.descending_reading import DescendingReading
 from query_service.message_sizes import fitting
 from query_service.pace import STEP_S
 from query_service.question import Order, Question
-from query_service.reading import Chunk, Engine, Reading, nothing
+from query_service.reading import Engine, Reading, nothing
 from query_service.statements import Key, Projection
 from query_service.timestamp_reading import HIGHEST, LOWEST, TimestampReading
 from query_service.work import Work
@@ -72,7 +71,7 @@ class PageReading:
         self._asked = asked
         self._clock = clock
         self._bytes_left = bytes_max
-        self._chunks: Iterator[Chunk[Any]] = reading.chunks()
+        self._chunks = reading.chunks()
         self._found: list[pa.RecordBatch] = []
         self.page: Page | None = None
 
@@ -81,6 +80,8 @@ class PageReading:
         end_s = self._clock.monotonic_s() + STEP_S
         for chunk in self._chunks:
             if not self._take(chunk.events):
+                # Here and not when it is forgotten: that may be in the event loop's thread.
+                self._chunks.close()
                 self.page = Page(_joined(self._found), _place_after(self._asked.order, self._found[-1]))
                 return True
             if self._clock.monotonic_s() >= end_s:

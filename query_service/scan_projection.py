@@ -1,7 +1,8 @@
 """Chosen columns of events: fields, and values of payload paths, as typed columns.
 
 A value of another kind than the column's is null, as a comparison with it is false; numbers keep their exactness
-as far as the column's type has it. Promoted columns are used where a file has them; they change no value.
+as far as the column's type has it; as JSON text, those with a point or an exponent are the shortest of their double.
+Promoted columns are used where a file has them; they change no value.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ Invariants: each event that matches comes once; memory holds the keys and the ev
 place in this order: coming to it is an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,16 @@ _KEYS = np.dtype([("timestamp", np.int64), ("position", np.uint64)])
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A segment that may hold matching events, and the times of its parts."""
+    """A segment: its positions of [first, until) may hold matching events. And the times of its parts."""
 
-    decision: Decision
+    first: Position
+    until: Position
+    row_bytes: int
     parts: tuple[Part, ...]
+
+    def holds_any(self, positions: npt.NDArray[np.uint64]) -> bool:
+        """Whether any of the positions is in the segment."""
+        return bool(((positions >= self.first) & (positions < self.until)).any())
 
 
 class TimestampReading:
@@ -76,7 +82,7 @@ class TimestampReading:
         self._finished: Key = LOWEST if descending else HIGHEST
         self.outcome: Outcome[Key] = Outcome(start)
 
-    def chunks(self) -> Iterator[Chunk[Key]]:
+    def chunks(self) -> Generator[Chunk[Key], None, None]:
         """Yield what matches. See Reading."""
         try:
             candidates = self._candidates()
@@ -85,14 +91,7 @@ class TimestampReading:
                 if self._work.is_over:
                     self.outcome.partial_reason = DEADLINE
                     break
-                try:
-                    chunk = self._chunk(candidates, windows)
-                except FileNotFoundError as error:
-                    self._walk.changed(error)
-                    candidates = self._candidates()
-                    windows = self._windows(candidates)
-                    continue
-                self._walk.progressed()
+                chunk = self._chunk(candidates, windows)
                 self._work.has_progress = True
                 self.outcome.resume = chunk.resume
                 yield chunk
@@ -110,7 +109,13 @@ class TimestampReading:
             if decision is None:
                 break
             if decision.read:
-                found.append(_Candidate(decision, self._parts(decision)))
+                try:
+                    parts = self._parts(decision)
+                except FileNotFoundError as error:
+                    self._walk.changed(error)
+                    continue
+                self._walk.progressed()
+                found.append(_Candidate(decision.first, decision.until, decision.segment.row_bytes, parts))
             at = decision.until
         return found
 
@@ -136,7 +141,7 @@ class TimestampReading:
         active = [each for each in candidates if any(part.overlaps(*ends) for part in each.parts)]
         if not active:
             return Chunk(nothing(self._projection.schema), self._behind(end_ns))
-        size = min(self._projection.chunk_rows(each.decision.segment.row_bytes) for each in active)
+        size = min(self._projection.chunk_rows(each.row_bytes) for each in active)
         size = size if self._left is None else min(size, self._left)
         keys = self._keys(active, self._window(self._behind(end_ns)), size)
         if len(keys) < size:
@@ -145,7 +150,8 @@ class TimestampReading:
         else:
             timestamp, position = int(keys[-1]["timestamp"]), int(keys[-1]["position"])
             resume = (timestamp, Position(position if self._descending else position + 1))
-        events = self._events(active, self._window(resume), size) if len(keys) else nothing(self._projection.schema)
+        holding = [each for each in active if each.holds_any(keys["position"])]
+        events = self._events(holding, self._window(resume), size)
         rows = windows.rows_between(start_ns, last_ns)
         self._pace.observe(2 * rows, self._clock.monotonic_s() - began_s)
         self.outcome.costs.scanned_events += rows
@@ -178,11 +184,14 @@ class TimestampReading:
 
     def _keys(self, active: list[_Candidate], window: Window, size: int) -> npt.NDArray[np.void]:
         """The first keys of a window, at most `size`, in order."""
-        best = np.zeros(0, _KEYS)
-        for columns in self._pieces(active, window):
+
+        def ask(columns: Columns) -> Iterator[pa.RecordBatch]:
             statement = first_keys(columns, self._question, window, limit=size, descending=self._descending)
-            found = self._engine.database.batches(statement, self._work, rows=size)
-            merged = np.sort(np.concatenate([best, *map(_as_keys, found)]))
+            return self._engine.database.batches(statement, self._work, rows=size)
+
+        best = np.zeros(0, _KEYS)
+        for batch in self._found(active, window, ask):
+            merged = np.sort(np.concatenate([best, _as_keys(batch)]))
             best = (merged[::-1] if self._descending else merged)[:size]
         return best
 
@@ -190,15 +199,48 @@ class TimestampReading:
         """The events of a window, in order."""
         question, projection = self._question, self._projection
         database, work = self._engine.database, self._work
-        batches = [
-            batch
-            for columns in self._pieces(active, window)
-            for batch in matching(database, columns, question, window, projection=projection, work=work, rows=size)
-        ]
+
+        def ask(columns: Columns) -> Iterator[pa.RecordBatch]:
+            return matching(database, columns, question, window, projection=projection, work=work, rows=size)
+
+        batches = list(self._found(active, window, ask))
         return in_order(batches, ["timestamp", "position"], descending=self._descending, schema=projection.schema)
 
-    def _pieces(self, active: list[_Candidate], window: Window) -> Iterator[Columns]:
-        """What the segments are read as, for a window. Raises LogCorrupted, FileNotFoundError."""
+    def _found(
+        self, active: list[_Candidate], window: Window, ask: Callable[[Columns], Iterator[pa.RecordBatch]]
+    ) -> Iterator[pa.RecordBatch]:
+        """What is answered by all that the segments are read as, for a window. Raises LogCorrupted."""
+        wanted = self._block_filter(window)
+        for candidate in active:
+            at = candidate.first
+            while at < candidate.until:
+                # Decided anew each time: the segment may have been sealed, or removed.
+                decision = self._walk.decision_from(at, until=candidate.until)
+                if decision is None or not decision.read:
+                    at = candidate.until if decision is None else decision.until
+                    continue
+                try:
+                    columns, reached = self._columns(decision, wanted)
+                    found = [batch for each in columns for batch in ask(each)]
+                except FileNotFoundError as error:
+                    self._walk.changed(error)
+                    continue
+                self._walk.progressed()
+                yield from found
+                at = reached
+
+    def _columns(self, decision: Decision, wanted: Callable[[TailBlock], bool]) -> tuple[list[Columns], Position]:
+        return self._engine.reader.columns(
+            decision.segment,
+            decision.files,
+            from_position=decision.first,
+            until=Position(min(decision.until, decision.first + decision.segment.rows_max)),
+            committed=self._walk.committed,
+            wanted=wanted,
+        )
+
+    def _block_filter(self, window: Window) -> Callable[[TailBlock], bool]:
+        """Tells of a block of unsealed events whether it can have any of a window."""
         first_ns = FIRST_NS if window.low is None else window.low[0]
         last_ns = LAST_NS if window.high is None else window.high[0]
 
@@ -206,20 +248,7 @@ class TimestampReading:
             times = block.timestamps
             return times.first_ns <= last_ns and times.last_ns >= first_ns and self._question.may_hold(block)
 
-        for candidate in active:
-            decision = candidate.decision
-            at = decision.first
-            while at < decision.until:
-                until = min(decision.until, at + decision.segment.rows_max)
-                columns, at = self._engine.reader.columns(
-                    decision.segment,
-                    decision.files,
-                    from_position=at,
-                    until=Position(until),
-                    committed=self._walk.committed,
-                    wanted=wanted,
-                )
-                yield from columns
+        return wanted
 
 
 def _as_keys(batch: pa.RecordBatch) -> npt.NDArray[np.void]:

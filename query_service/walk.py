@@ -33,10 +33,6 @@ class Walk:
         """As far as the log is looked at."""
         return self._committed
 
-    def spans(self) -> list[SegmentSpan]:
-        """The segments as they were when last looked at."""
-        return self._spans
-
     def decision_from(self, position: Position, *, until: Position) -> Decision | None:
         """Decide about the first segment of [position, until); see decision_at.
 

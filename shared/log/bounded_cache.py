@@ -48,19 +48,11 @@ class BoundedCache(Generic[K, V]):
             while self.weight > self._weight_max:
                 self._remove(next(iter(self._values)))
 
-    def discard(self, key: K) -> None:
-        """Forget a value, if it is kept."""
-        with self._lock:
-            self._remove(key)
-
     def keep_only(self, wanted: Callable[[K], bool]) -> None:
         """Forget the values of all keys that are not wanted."""
         with self._lock:
             for key in [key for key in self._values if not wanted(key)]:
                 self._remove(key)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def _remove(self, key: K) -> None:
         known = self._values.pop(key, None)

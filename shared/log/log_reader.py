@@ -25,8 +25,6 @@ from shared.log.types import Damage, Position, PositionRange
 
 # Sealed segments kept open: each holds its files' verified bytes.
 _SEALED_OPEN_MAX = 4
-# A segment may be sealed or removed between the listing and the opening, but not again and again.
-_LISTING_ATTEMPTS = 10
 _LOOKS_FOR_A_SEGMENT = 3
 # A writer makes the committed position anew within a second or two after its file was removed. A reader
 # that has never seen it waits for that, 3 seconds at most.
@@ -42,12 +40,6 @@ class LogReader(Protocol):
 
     def first_position(self) -> Position:
         """Oldest position kept; 1 for an empty log."""
-
-    def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
-        """Events (EVENT_SCHEMA) at committed positions of [from_position, until), in order.
-
-        Raises PositionTrimmed, LogCorrupted on coming to damage, OSError.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +104,6 @@ class LocalLogReader:
         begins = [*(span.files.first for span in spans), Position(committed.position + 1)]
         ends = [Position(1) if not spans else spans[0].files.first, *(span.until for span in spans)]
         return [_missing(end, begin - 1) for end, begin in zip(ends, begins, strict=True) if end < begin]
-
-    def read(self, from_position: Position, until: Position) -> Iterator[pa.RecordBatch]:
-        """Events in position order. See LogReader."""
-        committed = self.committed()
-        until = min(until, Position(committed.position + 1))
-        expected = from_position
-        attempts = 0
-        while expected < until:
-            span = self.span_of(expected, committed)
-            span_until = min(until, span.until)
-            try:
-                for batch in self.batches_of(span, expected, span_until, committed):
-                    if batch.num_rows:
-                        attempts = 0
-                        yield batch
-                        expected = Position(batch.column("position")[-1].as_py() + 1)
-            except FileNotFoundError:
-                attempts += 1
-                if attempts >= _LISTING_ATTEMPTS:
-                    raise
-                continue
-            expected = max(expected, span_until)
 
     def damage(self, span: SegmentSpan, committed: Committed) -> list[Damage]:
         """Positions of a segment that cannot be read. Raises FileNotFoundError where it changed meanwhile."""

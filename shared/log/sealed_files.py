@@ -19,7 +19,6 @@ from shared.log.index_sidecar import Sidecar
 from shared.log.sealed_checksums import check, check_footer, footer_bytes
 from shared.log.sealed_metadata import METADATA_KEY, SealedMetadata, TimeBounds
 from shared.log.sealed_names import SealedName
-from shared.log.types import Position, PositionRange
 
 # Files of which something is kept in memory. A footer takes some ten KiB.
 FILES_MAX = 2_000
@@ -35,7 +34,6 @@ class RowGroupSummary:
 
     rows: int
     bytes: int
-    positions: PositionRange
     timestamps: TimeBounds
 
 
@@ -48,11 +46,6 @@ class SealedFooter:
     identity: Identity
     metadata: SealedMetadata
     row_groups: tuple[RowGroupSummary, ...]
-
-    @property
-    def rows(self) -> int:
-        """Number of events in the file."""
-        return sum(group.rows for group in self.row_groups)
 
 
 class SealedFiles:
@@ -143,12 +136,10 @@ class SealedFiles:
 
 def _summary(parquet: pq.FileMetaData, number: int) -> RowGroupSummary:
     group = parquet.row_group(number)
-    first, last = _bounds(group, "position")
     first_ns, last_ns = _bounds(group, "timestamp")
     return RowGroupSummary(
         group.num_rows,
         group.total_byte_size,
-        PositionRange(Position(first), Position(last)),
         TimeBounds(first_ns, last_ns),
     )
 

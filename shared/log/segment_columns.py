@@ -115,7 +115,7 @@ class ColumnReader:
         present = self._fs.list(SEGMENTS)
         self.files.forget_others(present)
         self.blocks.keep_only(lambda key: key[0] in present)
-        self._tails = {name: tail for name, tail in self._tails.items() if name in present}
+        self._tails = {name: tail for name, tail in list(self._tails.items()) if name in present}
 
     def describe(self, span: SegmentSpan, committed: Committed) -> SegmentColumns:
         """What is known of a segment.
@@ -145,10 +145,10 @@ class ColumnReader:
         """What holds the positions of [from_position, until) in these files of a segment, and how far.
 
         It is at least one position; until is at most segment.rows_max away. Tables hold these positions only, files
-        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. A file that
-        turns out not to be intact makes it careful: then there
-        are events in memory, up to damage. Raises LogCorrupted where it begins with damage, FileNotFoundError
-        where the segment changed meanwhile, OSError.
+        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. What turns out not
+        to be intact makes the segment careful: then there are events in memory, up to damage.
+
+        Raises LogCorrupted where it begins with damage, FileNotFoundError where the segment changed meanwhile, OSError.
         """
         if not segment.is_careful:
             if not segment.files:

@@ -47,6 +47,7 @@ class Cluster:
         log: Path | None = None,
         storage: Mapping[str, Any] | None = None,
         ingest: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
         with_stream: bool = False,
         streaming: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
@@ -56,17 +57,18 @@ class Cluster:
         """Prepare them; __enter__ starts them.
 
         directory: where the services keep what is not the log. log: the log's directory, by default below it.
-        storage, ingest, streaming, replay: sections of the configuration. No disk space is kept in reserve unless
-        storage says so. with_stream: start a stream service too; then all addresses are fixed, so that the services
-        find each other again after a restart. ingest_module: what to start as the ingest service.
+        storage, ingest, query, streaming, replay: sections of the configuration. No disk space is kept in reserve
+        unless storage says so. with_stream: start a stream service too; then all addresses are fixed, so that the
+        services find each other again after a restart. ingest_module: what to start as the ingest service.
         """
         self.log = log or directory / "events"
         settings = {"storage": {"base_path": str(self.log), "min_free_bytes": 0} | dict(storage or {})}
         settings["ingest"] = {"publish_to": ""} | dict(ingest or {})
+        settings["query"] = dict(query or {})
         self.stream: ServiceProcess | None = None
         if with_stream:
             query_address, stream_address = free_address(), free_address()
-            settings["query"] = {"listen": query_address}
+            settings["query"] |= {"listen": query_address}
             settings["ingest"] = {"publish_to": stream_address} | dict(ingest or {})
             settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
             settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})

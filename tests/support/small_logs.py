@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from query_service import ascending_reading, descending_reading, matching, pace, reading
+from query_service import ascending_reading, descending_reading, matching, pace, reading, timestamp_reading
 from shared.columns.schema import FRAME_SCHEMA
 from shared.events.ids import format_event_id
 from shared.log import segment_columns, tail_columns
@@ -176,6 +176,8 @@ def small_steps() -> Iterator[None]:
         patch.setattr(pace, "ROWS_MIN", 2)
         patch.setattr(descending_reading, "ROWS_MIN", 2)
         patch.setattr(ascending_reading, "MERGED_ROWS", 3)
+        patch.setattr(timestamp_reading, "ROWS_MIN", 2)
+        patch.setattr(timestamp_reading, "_STEP_ROWS", 2)
         patch.setattr(pace, "FIRST_ROWS", 5)
         patch.setattr(pace, "FIRST_ROWS_IN_A_HURRY", 3)
         patch.setattr(segment_columns, "CAREFUL_ROWS", 3)

@@ -16,6 +16,7 @@ from shared.log.names import SEALING_LOCK, SEGMENTS, list_segments, log_name
 from shared.log.sealing import SealOrder
 from shared.log.types import Position
 from tests.support.builders import LOG_ID, numbered_frame, open_writer
+from tests.support.log_reading import read_events
 
 _PATIENCE_S = 60
 
@@ -55,7 +56,7 @@ class _Log:
             return [(each.first, each.problem) async for each in seal_in_process(self.orders(), niceness=0)]
 
     def positions(self) -> list[int]:
-        batches = LocalLogReader(self.fs).read(Position(1), Position(1 << 62))
+        batches = read_events(LocalLogReader(self.fs))
         return [position for batch in batches for position in batch.column("position").to_pylist()]
 
 

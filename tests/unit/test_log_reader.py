@@ -18,6 +18,7 @@ from shared.log.segment_summary import SegmentState, summarize
 from shared.log.types import Nanoseconds, Offset, Position
 from tests.support.builders import LOG_ID, event_batch, numbered_frame, open_writer, payload
 from tests.support.fake_clock import START_NS
+from tests.support.log_reading import read_events
 from tests.support.memory_file_system import MemoryFileSystem
 
 
@@ -50,7 +51,7 @@ class _Log:
 
     def read(self, first: int = 1, until: int = 1 << 62) -> dict[int, str]:
         found: dict[int, str] = {}
-        for batch in self.reader.read(Position(first), Position(until)):
+        for batch in read_events(self.reader, first, until):
             rows = zip(batch.column("position").to_pylist(), batch.column("payload").to_pylist(), strict=True)
             for position, text in rows:
                 assert position not in found
@@ -206,7 +207,7 @@ def test_a_reader_follows_the_log_as_it_grows(log: _Log) -> None:
 def test_a_segment_may_be_sealed_while_it_is_read(log: _Log, batches_before: int) -> None:
     """Between the listing and the opening, or between two frames: nothing is missed, nothing comes twice."""
     log.append(3).rotate().append(1)
-    batches = log.reader.read(Position(1), Position(100))
+    batches = read_events(log.reader, 1, 100)
     found = [next(batches) for _ in range(batches_before)]
     log.seal(1)
     found += batches
@@ -259,7 +260,7 @@ def _read_to_damage(log: _Log, first: int = 1) -> tuple[dict[int, str], tuple[in
     found: dict[int, str] = {}
 
     def read() -> None:
-        for batch in log.reader.read(Position(first), Position(1 << 62)):
+        for batch in read_events(log.reader, first):
             found.update(zip(batch.column("position").to_pylist(), batch.column("payload").to_pylist(), strict=True))
 
     with pytest.raises(LogCorrupted) as caught:

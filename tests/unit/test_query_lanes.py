@@ -1,130 +1,149 @@
-"""Lanes: calls take turns step by step, are refused when there are too many, and end well when they are given up."""
+"""Lanes: so many steps at a time, and never a thread left alone with what its call closes."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from query_service.lanes import Lane
+from query_service.lanes import Lane, timed
 from query_service.metrics import QueryMetrics
 from query_service.work import Work, WorkCancelled
 from shared.clock import SystemClock
 from shared.errors import EventException
 from shared.telemetry.metrics import Metrics
 
-
-class _Waiting:
-    """Something that takes until it is interrupted."""
-
-    def __init__(self) -> None:
-        self.began = threading.Event()
-        self._interrupted = threading.Event()
-
-    def interrupt(self) -> None:
-        self._interrupted.set()
-
-    def wait(self) -> None:
-        self.began.set()
-        assert self._interrupted.wait(30)
-        raise ValueError("interrupted")
+_PATIENCE_S = 10.0
 
 
 @pytest.fixture
 async def lane() -> AsyncIterator[Lane]:
-    """A lane in which one step runs at a time, of at most two calls."""
-    metrics = QueryMetrics(Metrics("query_service")).lane("searches")
-    made = Lane("searches", running_max=1, calls_max=2, metrics=metrics)
+    """A lane of one thread and three calls."""
+    made = Lane("test", running_max=1, calls_max=3, metrics=QueryMetrics(Metrics("test")).lane("test"))
     yield made
     made.close()
 
 
-def _work() -> Work:
-    return Work(SystemClock())
+class _Statement:
+    """Runs until it is interrupted; the first interruptions may come too early, and be lost."""
+
+    def __init__(self, *, lost: int = 0) -> None:
+        self.began = threading.Event()
+        self.ended = threading.Event()
+        self._interrupted = threading.Event()
+        self._lost = lost
+
+    def interrupt(self) -> None:
+        self._lost -= 1
+        if self._lost < 0:
+            self._interrupted.set()
+
+    def run(self, work: Work) -> None:
+        with work.running(self):
+            self.began.set()
+            assert self._interrupted.wait(_PATIENCE_S)
+            self.ended.set()
+            raise RuntimeError("interrupted")
 
 
-async def test_calls_take_turns(lane: Lane) -> None:
-    """A long one delays a short one by a step."""
-    order: list[str] = []
-
-    def steps(name: str, count: int) -> Iterator[int]:
-        for number in range(count):
-            order.append(name)
-            yield number
-
-    async def drain(name: str, count: int) -> list[int]:
-        return [number async for number in lane.steps(steps(name, count), _work())]  # type: ignore[arg-type]
-
-    long, short = await asyncio.gather(drain("long", 20), drain("short", 3))
-    assert (long, short) == (list(range(20)), [0, 1, 2])
-    assert "short" not in order[8:]
+async def _begun(statement: _Statement) -> None:
+    assert await asyncio.to_thread(statement.began.wait, _PATIENCE_S)
 
 
-async def test_too_many_calls_are_refused(lane: Lane) -> None:
-    """With a reason on which clients wait and try again; one that has ended makes room."""
-    with lane.admitted():
-        with lane.admitted(), pytest.raises(EventException) as caught, lane.admitted():
-            pass
-        assert caught.value.reason == "TOO_MANY_REQUESTS"
-        with lane.admitted():
-            pass
-
-
-async def test_a_call_that_is_given_up_is_interrupted_and_waited_for(lane: Lane) -> None:
-    """When its cancellation has arrived, its thread does not touch anything any more."""
-    waiting, work = _Waiting(), _work()
-    ended = threading.Event()
-
-    def step() -> None:
-        try:
-            with work.running(waiting):
-                waiting.wait()
-        except WorkCancelled:
-            ended.set()
-            raise
-
-    call = asyncio.create_task(lane.run(step, work))
-    await asyncio.to_thread(waiting.began.wait, 30)
+@pytest.mark.parametrize("lost", [0, 3])
+async def test_cancelling_interrupts_the_step_and_waits_for_it(lane: Lane, lost: int) -> None:
+    """Also where an interruption comes before the statement has begun, and where the call is cancelled twice."""
+    work, statement = Work(SystemClock()), _Statement(lost=lost)
+    call = asyncio.create_task(lane.run(lambda: statement.run(work), work))
+    await _begun(statement)
+    call.cancel()
+    await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert ended.is_set()
+    assert statement.ended.is_set()
 
 
-async def test_a_call_that_is_given_up_before_its_turn_never_runs(lane: Lane) -> None:
-    """Its step is taken out of the queue."""
-    first, work = _Waiting(), _work()
-    ran: list[int] = []
-
-    def hold() -> None:
-        with work.running(first):
-            first.wait()
-
-    holding = asyncio.create_task(lane.run(hold, work))
-    await asyncio.to_thread(first.began.wait, 30)
-    queued = asyncio.create_task(lane.run(lambda: ran.append(1), _work()))
+async def test_a_cancelled_step_that_waits_never_begins(lane: Lane) -> None:
+    """It does not wait for its turn to be told that nobody wants it."""
+    busy, waiting = Work(SystemClock()), Work(SystemClock())
+    statement = _Statement()
+    running = asyncio.create_task(lane.run(lambda: statement.run(busy), busy))
+    await _begun(statement)
+    begun: list[bool] = []
+    call = asyncio.create_task(lane.run(lambda: begun.append(True), waiting))
     await asyncio.sleep(0)
-    queued.cancel()
+    call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await queued
-    work.cancel()
+        await call
+    assert not statement.ended.is_set()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert begun == []
+
+
+async def test_a_generator_is_closed_in_a_thread_however_it_ends(lane: Lane) -> None:
+    """At its end, where the reader leaves, and where the call is cancelled: never while it runs."""
+    for leaves_after in (1, 2, 99):
+        closed: list[str] = []
+
+        def numbers(closed: list[str] = closed) -> Iterator[int]:
+            try:
+                yield from range(3)
+            finally:
+                closed.append(threading.current_thread().name)
+
+        work = Work(SystemClock())
+        steps = lane.steps(numbers(), work)
+        async with contextlib.aclosing(steps):  # type: ignore[type-var]
+            async for number in steps:
+                if number + 1 == leaves_after:
+                    break
+        assert len(closed) == 1
+        assert closed[0].startswith("test")
+
+
+async def test_steps_of_calls_take_turns(lane: Lane) -> None:
+    """A long call delays a short one by a step, not by its whole length."""
+    work, turns = Work(SystemClock()), list[str]()
+
+    async def read(name: str, steps: int) -> None:
+        async for _ in lane.steps((turns.append(name) for _ in range(steps)), work):
+            pass
+
+    await asyncio.gather(read("long", 50), read("short", 3))
+    assert turns.index("short") < 3
+    assert len(turns) - turns[::-1].index("short") < 12
+
+
+async def test_too_many_calls_are_refused(lane: Lane) -> None:
+    """With a reason; and there is room again once one has ended."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(lane.admitted())
+        with pytest.raises(EventException) as refusal, lane.admitted():
+            pass
+        assert refusal.value.reason == "TOO_MANY_REQUESTS"
+    with lane.admitted():
+        pass
+
+
+async def test_time_that_is_up_interrupts_until_it_is_heard(lane: Lane) -> None:
+    """An interruption that is lost is repeated."""
+    work, statement = Work(SystemClock(), 0.01), _Statement(lost=2)
+    work.has_progress = True
+    with timed(work), contextlib.suppress(Exception):
+        await lane.run(lambda: statement.run(work), work)
+    assert statement.ended.is_set()
+
+
+async def test_a_failing_step_fails_its_call(lane: Lane) -> None:
+    """Cancelled or not, what a step raises comes out."""
+
+    def fail() -> None:
+        raise WorkCancelled
+
     with pytest.raises(WorkCancelled):
-        await holding
-    assert ran == []
-
-
-async def test_a_generator_is_closed_when_its_reader_stops(lane: Lane) -> None:
-    """So that what it holds is given back."""
-    closed: list[bool] = []
-
-    def numbers() -> Iterator[int]:
-        try:
-            yield 1
-            yield 2
-        finally:
-            closed.append(True)
-
-    steps = lane.steps(numbers(), _work())  # type: ignore[arg-type]
-    assert await anext(steps) == 1
-    await steps.aclose()  # type: ignore[attr-defined]
-    assert closed == [True]
+        await lane.run(fail, Work(SystemClock()))

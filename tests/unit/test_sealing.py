@@ -26,6 +26,7 @@ from shared.log.sealing import SealOrder, seal_segment
 from shared.log.types import Nanoseconds, Position, PositionRange
 from tests.support.builders import LOG_ID, frame_of, numbered_frame, open_writer, payload
 from tests.support.fake_clock import START_NS
+from tests.support.log_reading import read_events
 from tests.support.memory_file_system import Keep, MemoryFileSystem, PowerLoss
 
 _LOG = log_name(Position(1))
@@ -59,7 +60,7 @@ def _log(frames: int = 3) -> MemoryFileSystem:
 
 
 def _payloads(fs: MemoryFileSystem) -> list[str]:
-    batches = LocalLogReader(fs).read(Position(1), Position(1 << 62))
+    batches = read_events(LocalLogReader(fs))
     return [text for batch in batches for text in batch.column("payload").to_pylist()]
 
 
@@ -274,7 +275,7 @@ def test_damaged_frames_are_noted_and_their_bytes_kept(number: int, lost: tuple[
     assert _LOG not in fs.list(SEGMENTS)
     reader = LocalLogReader(fs)
     with pytest.raises(LogCorrupted):
-        list(reader.read(Position(lost[0]), Position(lost[0] + 1)))
+        list(read_events(reader, lost[0], lost[0] + 1))
     found = read_request_file(fs, requests_name(PositionRange(Position(1), Position(9))))
     assert [each.first_position for each in found] == [first for first in (1, 4, 7) if first != lost[0]]
 
