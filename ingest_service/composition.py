@@ -76,19 +76,20 @@ async def run(config: EventConfig, clock: Clock | None = None) -> None:
             log_id=writer.log_id,
             limits=BatchLimits(config.ingest.batch_events_max, config.ingest.batch_bytes_max),
         )
+        maintenance = _thread(stack, "maintenance")
         admin = LogAdminServicer(
             commit,
             writer,
             LocalLogReader(fs),
             fs,
-            maintenance=_thread(stack, "maintenance"),
+            maintenance=maintenance,
             damage=damage,
             config=config,
         )
         server.add_service(ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"], servicer)
         server.add_service(log_admin_service_pb2.DESCRIPTOR.services_by_name["LogAdminService"], admin)
         await stack.enter_async_context(server)
-        beside = [_housekeeping(config, clock, ingest_metrics, fs, writer).run()]
+        beside = [_housekeeping(config, clock, ingest_metrics, fs, writer, maintenance=maintenance).run()]
         if publisher:
             beside.append(publisher.run())
         await _serve(server, beside, grace_s=config.ingest.grace)
@@ -157,13 +158,20 @@ def _commit(
 
 
 def _housekeeping(
-    config: EventConfig, clock: Clock, metrics: IngestMetrics, fs: LocalFileSystem, writer: LocalLogWriter
+    config: EventConfig,
+    clock: Clock,
+    metrics: IngestMetrics,
+    fs: LocalFileSystem,
+    writer: LocalLogWriter,
+    *,
+    maintenance: Executor,
 ) -> Housekeeping:
     return Housekeeping(
         fs,
         clock,
         metrics,
         config.storage,
+        maintenance=maintenance,
         log_id=writer.log_id,
         request_id_horizon_s=config.ingest.request_id_horizon,
         request_ids_max=config.ingest.request_ids_max,

@@ -10,7 +10,9 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import aclosing
+from functools import partial
 
 from ingest_service.metrics import IngestMetrics
 from ingest_service.sealing_process import seal_in_process
@@ -50,14 +52,17 @@ class Housekeeping:
         metrics: IngestMetrics,
         storage: StorageConfig,
         *,
+        maintenance: Executor,
         log_id: str,
         request_id_horizon_s: float,
         request_ids_max: int,
     ) -> None:
+        """maintenance: the thread of the log's administration; two at once would write the same temporary files."""
         self._fs = fs
         self._clock = clock
         self._metrics = metrics
         self._storage = storage
+        self._maintenance = maintenance
         self._log_id = log_id
         self._horizon_s = request_id_horizon_s
         self._request_ids_max = request_ids_max
@@ -93,7 +98,8 @@ class Housekeeping:
     async def _tidy(self) -> None:
         if self._storage.index.enabled and self._clock.monotonic_s() >= self._next_mend_s:
             self._next_mend_s = self._clock.monotonic_s() + self._storage.index.rebuild_interval
-            await asyncio.to_thread(rebuild_sidecars, self._fs, only_missing=True)
+            mend = partial(rebuild_sidecars, self._fs, only_missing=True)
+            await asyncio.get_running_loop().run_in_executor(self._maintenance, mend)
         await asyncio.to_thread(self._forget_requests)
         await asyncio.to_thread(self._measure)
 

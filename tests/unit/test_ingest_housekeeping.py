@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,13 @@ class _House:
                 self.writer.rotate()
             self.writer.append(numbered_frame(first, 1))
         self.metrics = IngestMetrics(Metrics("ingest_service"))
+        self.maintenance = ThreadPoolExecutor(1)
         self.keeper = Housekeeping(
             self.fs,
             self.clock,
             self.metrics,
             StorageConfig(base_path=path, index=IndexConfig(enabled=indexed)),
+            maintenance=self.maintenance,
             log_id=LOG_ID,
             request_id_horizon_s=_HORIZON_S,
             request_ids_max=1000,
@@ -82,6 +85,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_House]:
     monkeypatch.setattr(housekeeping, "rebuild_sidecars", lambda *_, **__: None)
     yield made
     made.writer.close()
+    made.maintenance.shutdown()
 
 
 async def _run_until(keeper: Housekeeping, holds: Callable[[], bool]) -> None:
