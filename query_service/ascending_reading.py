@@ -45,7 +45,7 @@ class AscendingReading:
         self._projection = projection
         self._left = limit
         self._walk = Walk(engine.reader, question, committed)
-        self._pace = Pace(in_a_hurry=work.left_s is not None, for_a_page=limit is not None)
+        self._pace = Pace(for_a_page=limit is not None)
         self.outcome: Outcome[Position] = Outcome(start)
 
     def chunks(self) -> Generator[Chunk[Position], None, None]:

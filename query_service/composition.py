@@ -18,6 +18,7 @@ from shared.log.file_system import LocalFileSystem
 from shared.log.log_reader import LocalLogReader
 from shared.log.names import SEGMENTS
 from shared.log.segment_columns import ColumnReader
+from shared.log.token_key import TokenKey
 from shared.rpc.server import Server, serve_until_signalled
 from shared.telemetry.metrics import Metrics
 
@@ -53,6 +54,7 @@ async def run(config: EventConfig) -> None:
             lookups=lanes[0],
             searches=lanes[1],
             formats=ExportFormats(),
+            token_key=TokenKey(fs),
             slow_s=config.query.slow_query,
         )
         server = Server(

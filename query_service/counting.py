@@ -72,7 +72,7 @@ class Counting:
         # Expressions may be long, and there may be as many as counts are kept.
         self._condition = blake2b(print_filter(question.tree).encode(), digest_size=16).hexdigest()
         self._walk = Walk(engine.reader, question, committed)
-        self._pace = Pace(in_a_hurry=work.left_s is not None)
+        self._pace = Pace()
         self.counted = Counted(0, start, "", Costs())
 
     def step(self) -> bool:

@@ -49,7 +49,7 @@ class DescendingReading:
         self._projection = projection
         self._left = limit
         self._walk = Walk(engine.reader, question, committed)
-        self._pace = Pace(in_a_hurry=work.left_s is not None, for_a_page=limit is not None)
+        self._pace = Pace(for_a_page=limit is not None)
         self._window_rows = ROWS_MIN if limit is None else max(2 * limit, ROWS_MIN)
         self.outcome: Outcome[Position] = Outcome(start)
 

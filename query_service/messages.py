@@ -6,7 +6,6 @@ pages do not shift while events are logged. It is bound to the rest of the reque
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from eventlog.v1 import event_pb2
@@ -49,21 +48,23 @@ class Ticket:
     place: Place | None
     left: int | None
 
-    def token(self, request: Message, log_id: str) -> str:
+    def token(self, request: Message, key: bytes) -> str:
         """Return it as a token that goes with a request."""
         place = list(self.place) if isinstance(self.place, tuple) else self.place
         state = {"snapshot": self.snapshot, "now": self.now_ns, "place": place, "left": self.left}
-        return encode_page_token(_bound_to(request), state, key=_key(log_id))
+        return encode_page_token(_bound_to(request), state, key=key)
 
 
-def ticket_of(request: Message, token: str, committed: Committed, *, now_ns: int, limit: int | None) -> Ticket:
-    """The ticket of a request: that of its token, or one for the beginning.
+def ticket_of(
+    request: Message, token: str, committed: Committed, *, key: bytes, now_ns: int, limit: int | None
+) -> Ticket:
+    """The ticket of a request: that of its token, which was signed with the key, or one for the beginning.
 
     Raises EventValidationException (INVALID_PAGE_TOKEN).
     """
     if not token:
         return Ticket(committed.position, now_ns, None, limit)
-    state = decode_page_token(token, _bound_to(request), key=_key(committed.log_id))
+    state = decode_page_token(token, _bound_to(request), key=key)
     place: Any = state["place"]
     found = (int(place[0]), Position(place[1])) if isinstance(place, list) else Position(place)
     return Ticket(Position(state["snapshot"]), state["now"], found, state["left"])
@@ -181,7 +182,3 @@ def _bound_to(request: Message) -> bytes:
         query.ClearField("selection")
     # Requests of different methods may have the same bytes.
     return query.DESCRIPTOR.full_name.encode() + b"\0" + query.SerializeToString(deterministic=True)
-
-
-def _key(log_id: str) -> bytes:
-    return blake2b(log_id.encode(), digest_size=32).digest()

@@ -31,6 +31,7 @@ from shared.errors import EventFilterException, PositionTrimmed
 from shared.filters.printer import print_filter
 from shared.log.committed_position import Committed
 from shared.log.log_reader import LogReader
+from shared.log.token_key import TokenKey
 from shared.log.types import Position
 from shared.rpc.call import Context
 from shared.rpc.service import raw_response
@@ -70,6 +71,7 @@ class QueryServicer:
         lookups: Lane,
         searches: Lane,
         formats: ExportFormats,
+        token_key: TokenKey,
         slow_s: float,
     ) -> None:
         """lookups: the lane of single events and pages. searches: that of all else. slow_s: see config."""
@@ -82,6 +84,7 @@ class QueryServicer:
         self._lookups = lookups
         self._searches = searches
         self._formats = formats
+        self._token_key = token_key
         self._slow_s = slow_s
 
     @raw_response
@@ -290,7 +293,12 @@ class QueryServicer:
     ) -> _Call:
         work = Work(self._clock, _patience_s(selection, context))
         ticket = messages.ticket_of(
-            request, token, committed, now_ns=self._clock.now_ns(), limit=messages.limit_of(limit)
+            request,
+            token,
+            committed,
+            key=self._token_key.get(),
+            now_ns=self._clock.now_ns(),
+            limit=messages.limit_of(limit),
         )
         return _Call(kind, committed, ticket, messages.question_of(selection, ticket, committed.log_id), work)
 
@@ -307,7 +315,7 @@ class QueryServicer:
 
     def _token(self, call: _Call, request: Message, place: Any, left: int | None = None) -> str:
         ticket = Ticket(call.ticket.snapshot, call.ticket.now_ns, place, left)
-        return ticket.token(request, call.committed.log_id)
+        return ticket.token(request, self._token_key.get())
 
     def _summary(self, call: _Call, reading: Reading[Any], resumed: Message | None = None) -> pb.ReadSummary:
         """What a stream cost, with a token where it can be resumed by the same request."""

@@ -77,7 +77,7 @@ class TimestampReading:
         self._descending = descending
         self._left = limit
         self._walk = Walk(engine.reader, question, committed)
-        self._pace = Pace(in_a_hurry=work.left_s is not None, for_a_page=limit is not None)
+        self._pace = Pace(for_a_page=limit is not None)
         self._step_rows = _STEP_ROWS if limit is None else max(2 * limit, ROWS_MIN)
         self._finished: Key = LOWEST if descending else HIGHEST
         self.outcome: Outcome[Key] = Outcome(start)

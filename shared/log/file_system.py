@@ -72,7 +72,10 @@ class FileSystem(Protocol):
         """Map a file of exactly size bytes, creating or resizing it, for writing that other processes see."""
 
     def lock(self, name: str) -> "FileLock":
-        """Take an exclusive lock. Raises BlockingIOError, with the holder's note as message, if another holds it."""
+        """Take an exclusive lock, one for each directory. It must be there, the file need not.
+
+        Raises BlockingIOError, with the holder's note as message, if another holds it.
+        """
 
 
 class FileLock(Protocol):
@@ -176,17 +179,18 @@ class LocalFileSystem:
             os.close(descriptor)
 
     def lock(self, name: str) -> "LocalFileLock":
-        """Take an exclusive lock that ends with the process. See FileSystem."""
-        descriptor = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o640)
+        """Take an exclusive lock that ends with the process. See FileSystem.
+
+        What is locked is the directory of the file: removing the file, which only says who holds it, frees nothing.
+        """
+        path = self.path(name)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
         except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            raise BlockingIOError(holder or "an unknown process") from None
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            raise BlockingIOError(_holder(path) or "an unknown process") from None
         except OSError:
             os.close(descriptor)
             raise
@@ -221,7 +225,7 @@ class LocalAppendFile:
 
 
 class LocalFileLock:
-    """A lock on an open file. See FileLock."""
+    """A lock on an open directory. See FileLock."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -231,6 +235,14 @@ class LocalFileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _holder(path: Path) -> str:
+    """What a lock's file says of who holds it; empty where it is gone."""
+    try:
+        return path.read_text(errors="replace")[:200].strip()
+    except OSError:
+        return ""
 
 
 def _sync_directory(path: Path) -> None:

@@ -7,10 +7,12 @@ from shared.log.types import Position, PositionRange
 
 SEGMENTS = "segments"
 QUARANTINE = "quarantine"
+# Each lock is that of a directory.
 LOCK = "lock"
-SEALING_LOCK = "sealing"
+SEALING_LOCK = f"{SEGMENTS}/sealing"
 IDENTITY = "identity"
 COMMITTED = "committed"
+TOKEN_KEY = "page_token_key"
 
 TEMPORARY_SUFFIX = ".tmp"
 

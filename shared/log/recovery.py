@@ -46,6 +46,7 @@ from shared.log.segment_scan import (
     decode_segment_header,
     scan_frames,
 )
+from shared.log.token_key import ensure_token_key
 from shared.log.types import Damage, Nanoseconds, Offset, Position, PositionRange
 from shared.log.whole_file import write_whole_file
 
@@ -153,6 +154,7 @@ def _recover(fs: FileSystem, new_log_id: str) -> Recovered:
     segments = list_segments(fs.list(SEGMENTS))
     floor = read_committed(fs)
     recovered = Recovered(_identify(fs, segments, floor, new_log_id))
+    ensure_token_key(fs)
     promised = Position(0)
     if floor is not None and floor.log_id == recovered.log_id:
         promised = floor.position

@@ -172,8 +172,10 @@ def _ratio(bench: Bench, clickhouse: ClickHouse, ours: _Ours, name: str) -> floa
 def _load(bench: Bench, clickhouse: ClickHouse, directory: Path, events: int, first_of_tail: int) -> None:
     bench.progress("loading the same events into ClickHouse")
     log, tail = directory / "log", directory / "tail.parquet"
+    reader, first = LocalLogReader(LocalFileSystem(log)), Position(first_of_tail)
+    committed = reader.committed()
     with pq.ParquetWriter(tail, EVENT_SCHEMA) as writer:
-        for batch in LocalLogReader(LocalFileSystem(log)).read(Position(first_of_tail), Position(events + 1)):
+        for batch in reader.batches_of(reader.span_of(first, committed), first, Position(events + 1), committed):
             writer.write_batch(batch)
     for files in (f"{log}/segments/*.parquet", str(tail)):
         clickhouse.load(files)

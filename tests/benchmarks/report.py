@@ -77,7 +77,7 @@ class Report:
             notes.append(f"failed: {outcome.error}")
         else:
             assert math.isfinite(outcome), f"{name} is {outcome}"
-            row["value"] = _rounded(outcome)
+            row["value"] = _rounded(float(outcome))
             # As it is shown, so that a row never contradicts itself.
             row["holds"] = spec.holds(row["value"])
         if notes:

@@ -24,6 +24,7 @@ from shared.log.log_reader import LocalLogReader
 from shared.log.names import SEGMENTS, list_segments
 from shared.log.sealing import SealOrder, seal_segment
 from shared.log.segment_columns import ColumnReader
+from shared.log.token_key import TokenKey
 from shared.telemetry.metrics import Metrics
 from tests.support.builders import numbered_frame, open_writer
 from tests.support.log_requests import FakeContext
@@ -73,6 +74,7 @@ class QueryUnderTest:
             lookups=self.lookups,
             searches=self.searches,
             formats=ExportFormats(),
+            token_key=TokenKey(self.fs),
             slow_s=1e9,
         )
         self._stack = AsyncExitStack()

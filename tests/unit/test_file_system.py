@@ -127,6 +127,16 @@ def test_lock_excludes_others_and_names_the_holder(fs):
     fs.lock("lock").release()
 
 
+def test_removing_a_lock_file_frees_nothing(tmp_path):
+    """Somebody who takes it for left over cannot let a second writer in."""
+    fs = LocalFileSystem(tmp_path)
+    held = fs.lock("lock")
+    fs.remove("lock")
+    with pytest.raises(BlockingIOError, match="an unknown process"):
+        fs.lock("lock")
+    held.release()
+
+
 def test_free_space_and_directory_sync(fs):
     """There is room, and a directory can be synced before anything is in it."""
     fs.sync_directory("segments")
@@ -169,7 +179,7 @@ def test_lock_note_that_cannot_be_written_gives_the_lock_back(tmp_path, monkeypa
 
     fs = LocalFileSystem(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
+        patched.setattr(Path, "write_text", full)
         with pytest.raises(OSError, match="No space"):
             fs.lock("lock")
     fs.lock("lock").release()

@@ -16,6 +16,7 @@ from shared.log.committed_position import Committed
 from shared.log.types import Nanoseconds, Offset, Position
 
 _LOG_ID = "TEST0001"
+_KEY = bytes(range(32))
 _COMMITTED = Committed(_LOG_ID, Position(90), Nanoseconds(5), Position(61), Offset(1000))
 _TICKET = Ticket(Position(90), 1234, Position(7), 5)
 
@@ -25,7 +26,7 @@ def _filtered(expression: str = "payload.n > 1", **fields: Any) -> pb.EventSelec
 
 
 def _read(request: Message, token: str) -> Ticket:
-    return ticket_of(request, token, _COMMITTED, now_ns=99, limit=3)
+    return ticket_of(request, token, _COMMITTED, key=_KEY, now_ns=99, limit=3)
 
 
 def test_without_a_token_an_answer_begins() -> None:
@@ -38,16 +39,16 @@ def test_a_token_gives_back_its_ticket(place: Any) -> None:
     """Also a place in the order of timestamps."""
     ticket = Ticket(Position(90), 1234, place, None)
     request = pb.QueryRequest(selection=_filtered())
-    assert _read(request, ticket.token(request, _LOG_ID)) == ticket
+    assert _read(request, ticket.token(request, _KEY)) == ticket
 
 
 def test_what_may_differ_between_calls_does() -> None:
     """The page size, the token itself, what to wait for, how long to take; even where no selection is left."""
-    token = _TICKET.token(pb.ListEventsRequest(selection=_filtered()), _LOG_ID)
+    token = _TICKET.token(pb.ListEventsRequest(selection=_filtered()), _KEY)
     other = pb.ListEventsRequest(selection=_filtered(min_position=4), page_size=9, page_token="x")
     other.selection.time_budget.FromMilliseconds(50)
     assert _read(other, token) == _TICKET
-    token = _TICKET.token(pb.QueryRequest(), _LOG_ID)
+    token = _TICKET.token(pb.QueryRequest(), _KEY)
     hurried = pb.QueryRequest()
     hurried.selection.time_budget.FromMilliseconds(50)
     assert _read(hurried, token) == _TICKET
@@ -66,9 +67,17 @@ def test_what_may_differ_between_calls_does() -> None:
 )
 def test_a_token_belongs_to_its_question(other: Message) -> None:
     """With another one, or asked of another method, it is refused."""
-    token = _TICKET.token(pb.ListEventsRequest(selection=_filtered(), order=2), _LOG_ID)
+    token = _TICKET.token(pb.ListEventsRequest(selection=_filtered(), order=2), _KEY)
     with pytest.raises(EventValidationException) as refusal:
         _read(other, token)
+    assert refusal.value.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_a_token_signed_with_another_key_is_refused() -> None:
+    """Nobody can make one from what is public, such as the log's id."""
+    forged = _TICKET.token(pb.QueryRequest(), _LOG_ID.encode().ljust(32, b"\0"))
+    with pytest.raises(EventValidationException) as refusal:
+        _read(pb.QueryRequest(), forged)
     assert refusal.value.reason == "INVALID_PAGE_TOKEN"
 
 
