@@ -6,6 +6,7 @@ a cursor serves one statement at a time and can be interrupted by itself.
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ import pyarrow as pa
 
 from query_service.work import Work
 from shared.filters.sql_functions import register_filter_functions
+
+# Of few rows, a copy more is nothing.
+warnings.filterwarnings("ignore", message="Arrow output on a DB-API result makes an extra copy")
 
 # Set in this order, the last ones lock the rest.
 _HARDENING = (
@@ -69,6 +73,16 @@ class Database:
         """
         with self._cursor(statement, work) as cursor, work.running(cursor):
             return cursor.execute(statement.sql, dict(statement.parameters)).fetchall()
+
+    def few(self, statement: Statement, work: Work) -> pa.RecordBatch:
+        """Return all rows of a result that is held as a whole: its LIMIT must bound it. Raises as `rows`.
+
+        It is planned once, where `batches` plans it twice: a third of the time that it takes to find a few events.
+        """
+        with self._cursor(statement, work) as cursor, work.running(cursor):
+            found: pa.Table = cursor.execute(statement.sql, dict(statement.parameters)).to_arrow_table()
+        batches = found.combine_chunks().to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=found.schema)
 
     def batches(self, statement: Statement, work: Work, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the result in batches of about `rows` rows, while the statement goes on. Raises as `rows`."""

@@ -17,6 +17,7 @@ from query_service.walk import Walk
 from query_service.work import Work, WorkExpired
 from shared.clock import Clock
 from shared.errors import LogCorrupted
+from shared.filters.tree import Everything
 from shared.log.committed_position import Committed
 from shared.log.segment_columns import Columns
 from shared.log.types import Position
@@ -50,7 +51,7 @@ class DescendingReading:
         self._left = limit
         self._walk = Walk(engine.reader, question, committed)
         self._pace = Pace(for_a_page=limit is not None)
-        self._window_rows = ROWS_MIN if limit is None else max(2 * limit, ROWS_MIN)
+        self._window_rows = _first_window_rows(question, limit)
         self.outcome: Outcome[Position] = Outcome(start)
 
     def chunks(self) -> Generator[Chunk[Position], None, None]:
@@ -166,3 +167,10 @@ class DescendingReading:
     def _reached(self, position: Position) -> None:
         self.outcome.resume = position
         self._work.has_progress = True
+
+
+def _first_window_rows(question: Question, limit: int | None) -> int:
+    """Positions of the first window; where every event matches, it need hold no more than are wanted."""
+    if limit is None:
+        return ROWS_MIN
+    return max(limit, 1) if isinstance(question.tree, Everything) else max(2 * limit, ROWS_MIN)

@@ -74,15 +74,15 @@ class Lane:
 
     async def steps(self, iterator: Generator[T, None, None], work: Work) -> AsyncIterator[T]:
         """Yield what a generator yields, each in a step, and close it however this ends."""
+        ended = False
         try:
-            while True:
-                found = await self.run(lambda: next(iterator, _END), work)
-                if found is _END:
-                    return
+            while (found := await self.run(lambda: next(iterator, _END), work)) is not _END:
                 yield found  # type: ignore[misc]
+            ended = True
         finally:
-            work.cancel()
-            await _ended(self._threads.submit(iterator.close), work)
+            if not ended:
+                work.cancel()
+                await _ended(self._threads.submit(iterator.close), work)
 
 
 @contextmanager

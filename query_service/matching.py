@@ -2,9 +2,11 @@
 
 DuckDB reads Parquet files whole-heartedly: it skips what no row needs. Of tables in memory it would copy every
 column before it looks at the first row; so there it only tells the positions, and the rows are taken by those.
+Where every event matches, it is not asked.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,14 @@ from query_service.statements import Projection, Window, select
 from query_service.work import Work
 from shared.columns.arrow import Array
 from shared.columns.schema import EVENT_SCHEMA
+from shared.filters.tree import Everything
 from shared.log.segment_columns import ArrowColumns, Columns
+from shared.log.types import Position
 
 # Positions that are fetched at once: 1 MiB.
 _POSITIONS = 131_072
+# Beyond ten thousand rows DuckDB searches for the first ones in one thread only.
+_FEW_ROWS_MAX = 8_192
 
 
 def matching(
@@ -40,12 +46,20 @@ def matching(
     Raises WorkCancelled, WorkExpired, FileNotFoundError, OSError.
     """
     if isinstance(columns, ArrowColumns) and isinstance(projection, EventProjection):
-        found = database.batches(select(columns, question, window, POSITIONS, limit=limit), work, rows=_POSITIONS)
-        for positions in found:
-            yield from _taken(columns.events, positions.column(0).to_numpy(), rows)
+        yield from _in_memory(database, columns, question, window, work=work, rows=rows, limit=limit)
         return
-    statement = select(columns, question, window, projection, limit=limit)
-    for batch in database.batches(statement, work, rows=rows):
+    is_bounded = limit is not None and limit <= rows
+    if is_bounded or not isinstance(question.tree, Everything):
+        # Most filters let little pass, which then is all.
+        few = min(rows, _FEW_ROWS_MAX, rows if limit is None else limit)
+        found = database.few(select(columns, question, window, projection, limit=few), work)
+        if found.num_rows:
+            yield as_schema(found, projection.schema)
+        if found.num_rows < few or found.num_rows == limit:
+            return
+        window = replace(window, first=Position(int(found.column("position")[-1].as_py()) + 1))
+        limit = None if limit is None else limit - few
+    for batch in database.batches(select(columns, question, window, projection, limit=limit), work, rows=rows):
         if batch.num_rows:
             yield as_schema(batch, projection.schema)
 
@@ -62,6 +76,36 @@ def in_order(
     order = np.lexsort([key.to_numpy() for key in keys])
     rows: Array = pa.array(order[::-1] if descending else order)
     return joined.take(rows)
+
+
+def _in_memory(
+    database: Database,
+    columns: ArrowColumns,
+    question: Question,
+    window: Window,
+    *,
+    work: Work,
+    rows: int,
+    limit: int | None,
+) -> Iterator[pa.RecordBatch]:
+    """What matches of events in memory; see matching."""
+    if isinstance(question.tree, Everything) and window.low is None and window.high is None:
+        work.check()
+        yield from _within(columns.events, window, rows if limit is None else min(rows, limit))
+        return
+    found = database.batches(select(columns, question, window, POSITIONS, limit=limit), work, rows=_POSITIONS)
+    for positions in found:
+        yield from _taken(columns.events, positions.column(0).to_numpy(), rows)
+
+
+def _within(events: pa.Table, window: Window, rows: int) -> Iterator[pa.RecordBatch]:
+    """The events at the positions of a window."""
+    for block in events.to_batches():
+        held = block.column("position").to_numpy()
+        start = 0 if window.first is None else int(np.searchsorted(held, np.uint64(window.first)))
+        end = len(held) if window.until is None else int(np.searchsorted(held, np.uint64(window.until)))
+        for at in range(start, end, rows):
+            yield as_schema(block.slice(at, min(rows, end - at)), EVENT_SCHEMA)
 
 
 def _taken(events: pa.Table, positions: npt.NDArray[np.uint64], rows: int) -> Iterator[pa.RecordBatch]:

@@ -1,5 +1,7 @@
 """Readings in any order, and pages of them."""
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from query_service.descending_reading import DescendingReading
 from query_service.message_sizes import fitting
 from query_service.pace import STEP_S
 from query_service.question import Order, Question
-from query_service.reading import Engine, Reading, nothing
+from query_service.reading import Chunk, Engine, Reading, nothing
 from query_service.statements import Key, Projection
 from query_service.timestamp_reading import HIGHEST, LOWEST, TimestampReading
 from query_service.work import Work
@@ -58,6 +60,16 @@ def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, project
         )
     first = place or question.first or engine.reader.first_position()
     return AscendingReading(engine, question, committed, work, clock, start=first, projection=projection, limit=limit)
+
+
+def worth_a_step(reading: Reading[Any], clock: Clock) -> Generator[Chunk[Any], None, None]:
+    """The chunks of a reading without those that have no events, but one at least every STEP_S, about."""
+    with contextlib.closing(reading.chunks()) as chunks:
+        end_s = clock.monotonic_s() + STEP_S
+        for chunk in chunks:
+            if chunk.events.num_rows or clock.monotonic_s() >= end_s:
+                yield chunk
+                end_s = clock.monotonic_s() + STEP_S
 
 
 class PageReading:

@@ -21,7 +21,7 @@ from query_service.messages import Ticket
 from query_service.metrics import QueryMetrics
 from query_service.question import Order, Question
 from query_service.reading import Costs, Engine, Reading
-from query_service.readings import Asked, Page, PageReading, open_reading, read_page
+from query_service.readings import Asked, Page, PageReading, open_reading, read_page, worth_a_step
 from query_service.scan_projection import ScanProjection, scan_columns
 from query_service.work import Work
 from shared.clock import Clock
@@ -156,7 +156,7 @@ class QueryServicer:
             reading = await self._searches.run(lambda: self._open(call, order, call.ticket.left), call.work)
 
             def answers() -> Generator[list[bytes], None, None]:
-                for chunk in reading.chunks():
+                for chunk in worth_a_step(reading, self._clock):
                     parts = pieces(chunk.events, bytes_max)
                     yield [encoder.encode(part, payload_as_struct=as_struct) for part in parts]
 
@@ -205,8 +205,7 @@ class QueryServicer:
             )
 
             def answers() -> Generator[bytes, None, None]:
-                # Chunks without events too: each ends a step, after which others have their turn.
-                for chunk in reading.chunks():
+                for chunk in worth_a_step(reading, self._clock):
                     yield projection.finish(chunk.events).serialize().to_pybytes() if chunk.events.num_rows else b""
 
             async for batch in self._searches.steps(answers(), call.work):

@@ -187,7 +187,7 @@ class TimestampReading:
 
         def ask(columns: Columns) -> Iterator[pa.RecordBatch]:
             statement = first_keys(columns, self._question, window, limit=size, descending=self._descending)
-            return self._engine.database.batches(statement, self._work, rows=size)
+            return iter([self._engine.database.few(statement, self._work)])
 
         best = np.zeros(0, _KEYS)
         for batch in self._found(active, window, ask):

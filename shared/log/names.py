@@ -12,7 +12,7 @@ LOCK = "lock"
 SEALING_LOCK = f"{SEGMENTS}/sealing"
 IDENTITY = "identity"
 COMMITTED = "committed"
-TOKEN_KEY = "page_token_key"
+TOKEN_KEY = "page_token_key"  # noqa: S105 — the name of the file
 
 TEMPORARY_SUFFIX = ".tmp"
 

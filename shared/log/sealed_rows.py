@@ -1,6 +1,6 @@
 """Sorts the events of a segment into the row groups of the files they are sealed into, as they come.
 
-Invariants: the rows of a class keep the order of their positions; a row group has at most 65,536 rows,
+Invariants: the rows of a class keep the order of their positions; a row group has at most 131,072 rows,
 and at most 32 MiB before compression unless it is a single row, so that a reader's memory is bounded; what
 waits for its row group to fill takes at most 128 MiB; every position of the segment is either among the
 events or was reported as damaged, else sorting fails: sealing never hides a gap.
@@ -19,7 +19,7 @@ from shared.log.limits import MIB
 from shared.log.retention_classes import RetentionClasses
 from shared.log.types import Damage, PositionRange
 
-ROW_GROUP_ROWS_MAX = 65_536
+ROW_GROUP_ROWS_MAX = 131_072
 ROW_GROUP_BYTES_MAX = 32 * MIB
 WAITING_BYTES_MAX = 128 * MIB
 # Frames of few events are joined up to here, so that what is done for each batch is done rarely.

@@ -179,10 +179,11 @@ def small_steps() -> Iterator[None]:
         patch.setattr(timestamp_reading, "ROWS_MIN", 2)
         patch.setattr(timestamp_reading, "_STEP_ROWS", 2)
         patch.setattr(pace, "FIRST_ROWS", 5)
-        patch.setattr(pace, "FIRST_ROWS_IN_A_HURRY", 3)
+        patch.setattr(pace, "CAUTIOUS_ROWS_PER_S", 1)
         patch.setattr(segment_columns, "CAREFUL_ROWS", 3)
         patch.setattr(segment_columns, "TAIL_ROWS", 5)
         patch.setattr(tail_columns, "BLOCK_ROWS", 4)
         patch.setattr(reading, "CHUNK_ROWS_MAX", 2)
         patch.setattr(matching, "_POSITIONS", 3)
+        patch.setattr(matching, "_FEW_ROWS_MAX", 2)
         yield

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
+from shared.columns.schema import EVENT_SCHEMA
 from shared.log import sealed_rows
 from shared.log.limits import MIB
 from shared.log.retention_classes import RetentionClasses
@@ -25,12 +26,14 @@ def _payload_events(sizes: list[int], first: int = 1, event_type: str = "t") -> 
 
 
 def test_small_events_fill_row_groups_by_rows() -> None:
-    """65,536 rows each but the last, the positions in order, however the batches are cut."""
-    count = 150_000
+    """131,072 rows each but the last, the positions in order, however the batches are cut."""
+    count = 300_000
     events = reference_batch(count, 1, 1)
+    payload = EVENT_SCHEMA.get_field_index("payload")
+    events = events.set_column(payload, EVENT_SCHEMA.field(payload), pa.array(["{}"] * count))
     batches = [events.slice(start, 7_000) for start in range(0, count, 7_000)]
     groups = _sorted(batches, count)
-    assert [group.num_rows for _, group in groups] == [ROW_GROUP_ROWS_MAX, ROW_GROUP_ROWS_MAX, count - 131_072]
+    assert [group.num_rows for _, group in groups] == [ROW_GROUP_ROWS_MAX, ROW_GROUP_ROWS_MAX, count - 262_144]
     assert pa.concat_tables([group for _, group in groups]).combine_chunks().equals(pa.Table.from_batches([events]))
 
 

@@ -91,12 +91,12 @@ def test_wanted_columns_are_read(tmp_path):
 
 def test_large_segments_merge_across_row_groups(tmp_path):
     """Row groups of several classes, one much larger than the others, merge in order."""
-    events = reference_batch(150_000, 5, 10**12)
+    events = reference_batch(250_000, 5, 10**12)
     classes = RetentionClasses(default_seconds=1, by_type={"hook.*": 2, "pipeline.failed": 3})
     options = SealOptions(compress=False, write_index=False)
     segment = seal(LocalFileSystem(tmp_path), [events], first=10**12, classes=classes, options=options)
     assert max(len(file.row_groups) for file in segment.files) >= 2
-    batches = list(segment.batches(10**12, 10**12 + 150_000))
+    batches = list(segment.batches(10**12, 10**12 + 250_000))
     assert max(len(batch) for batch in batches) <= 65_536
     assert table(batches).equals(table([events]))
 
