@@ -92,6 +92,7 @@ class AscendingReading:
             until=Position(until),
             committed=self._walk.committed,
             wanted=self._question.may_hold,
+            paths=self._question.payload_paths,
         )
         outside_s = 0.0
         for found in self._matching(columns, at, until, self._projection.chunk_rows(segment.row_bytes)):

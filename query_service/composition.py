@@ -1,5 +1,6 @@
 """Constructs the query service from its configuration, and runs it."""
 
+import contextlib
 from contextlib import AsyncExitStack
 
 from eventlog.v1 import query_service_pb2
@@ -38,6 +39,7 @@ async def run(config: EventConfig) -> None:
     )
     _watch_caches(query_metrics, columns, counts)
     async with AsyncExitStack() as stack:
+        stack.enter_context(contextlib.closing(columns))
         database = stack.enter_context(
             Database(fs.path(SEGMENTS), threads=config.query.threads, memory_bytes_max=config.query.database_bytes_max)
         )
@@ -82,6 +84,7 @@ def _watch_caches(metrics: QueryMetrics, columns: ColumnReader, counts: CountCac
         ("sidecars", files.sidecars),
         ("verified", files.intact),
         ("tail", columns.blocks),
+        ("tail_payloads", columns.payloads.cache),
         ("counts", counts),
     ):
         metrics.watch_cache(

@@ -151,15 +151,18 @@ class Counting:
             until=until,
             committed=self._walk.committed,
             wanted=self._question.may_hold,
+            paths=self._question.payload_paths,
         )
 
     def _part(self, decision: Decision, columns: Columns, until: Position) -> _Part:
-        segment, window = decision.segment, Window(decision.first, until)
-        whole = (decision.first, until) == (segment.first, segment.until)
-        if not whole or not isinstance(columns, ParquetColumns):
-            return _Part(columns, window, None, None)
+        segment = decision.segment
+        if not isinstance(columns, ParquetColumns):
+            # Tables hold the positions in question only.
+            return _Part(columns, Window(), None, None)
+        if (decision.first, until) != (segment.first, segment.until):
+            return _Part(columns, Window(decision.first, until), None, None)
         key = columns.name, columns.identity, self._condition
-        return _Part(columns, window, key, self._cache.get(key))
+        return _Part(columns, Window(), key, self._cache.get(key))
 
     def _ask(self, parts: list[_Part]) -> int:
         """Count in some relations, and remember what they say of whole files."""
@@ -169,5 +172,5 @@ class Counting:
         found = dict(self._engine.database.rows(statement, self._work))
         for number, part in enumerate(parts):
             if part.key is not None:
-                self._cache.put(part.key, found[number])
+                self._cache.put(part.key, found.get(number, 0))
         return sum(found.values())

@@ -80,7 +80,8 @@ class Database:
         It is planned once, where `batches` plans it twice: a third of the time that it takes to find a few events.
         """
         with self._cursor(statement, work) as cursor, work.running(cursor):
-            found: pa.Table = cursor.execute(statement.sql, dict(statement.parameters)).to_arrow_table()
+            found = cursor.execute(statement.sql, dict(statement.parameters)).to_arrow_table()
+            assert found is not None, "a SELECT has a result"
         batches = found.combine_chunks().to_batches()
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=found.schema)
 

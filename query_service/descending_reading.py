@@ -144,6 +144,7 @@ class DescendingReading:
             until=until,
             committed=self._walk.committed,
             wanted=self._question.may_hold,
+            paths=self._question.payload_paths,
         )
 
     def _matching(self, columns: list[Columns], window: Window, rows: int) -> pa.RecordBatch:

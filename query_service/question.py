@@ -8,7 +8,8 @@ from functools import cached_property
 from query_service.block_pruning import block_filter
 from shared.filters.bounds import Bounds
 from shared.filters.bounds_extraction import extract_bounds
-from shared.filters.tree import Tree
+from shared.filters.tree import Field, Tree, leaves
+from shared.log.json_path import JsonPath
 from shared.log.tail_columns import TailBlock
 from shared.log.types import Position
 
@@ -45,6 +46,16 @@ class Question:
         return extract_bounds(self.tree, self.log_id)
 
     @cached_property
+    def payload_paths(self) -> tuple[JsonPath, ...]:
+        """The paths of the payload that the filter compares, those into arrays aside."""
+        paths = (tuple(map(str, leaf.field.path)) for leaf in leaves(self.tree) if _is_path_of_keys(leaf.field))
+        return tuple(dict.fromkeys(paths))
+
+    @cached_property
     def may_hold(self) -> Callable[[TailBlock], bool]:
         """Tells of a block of unsealed events whether the filter can hold for any of them."""
         return block_filter(self.bounds)
+
+
+def _is_path_of_keys(field: Field) -> bool:
+    return bool(field.path) and all(isinstance(key, str) for key in field.path)

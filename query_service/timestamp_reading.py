@@ -237,6 +237,7 @@ class TimestampReading:
             until=Position(min(decision.until, decision.first + decision.segment.rows_max)),
             committed=self._walk.committed,
             wanted=wanted,
+            paths=self._question.payload_paths,
         )
 
     def _block_filter(self, window: Window) -> Callable[[TailBlock], bool]:

@@ -173,8 +173,13 @@ class JsonExtractor:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect. Idempotent; it connects again when it is asked again."""
         if self._opened is not None:
             self._opened.close()
+            self._opened = None
 
     def extract(self, payloads: StringArray, paths: Sequence[JsonPath]) -> list[PathValues]:
         """Return the values of a chunk of payloads under each of at most 64 paths.

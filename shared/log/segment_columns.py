@@ -6,7 +6,7 @@ to the damage, and then as an error.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from shared.errors import LogCorrupted
 from shared.log.committed_position import Committed
 from shared.log.file_system import LocalFileSystem
 from shared.log.index_sidecar import Sidecar
+from shared.log.json_path import JsonPath
 from shared.log.log_reader import LocalLogReader, SegmentSpan
 from shared.log.names import SEGMENTS
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.sealed_files import Identity, SealedFiles, SealedFooter
 from shared.log.sealed_metadata import TimeBounds
 from shared.log.tail_columns import TailBlock, TailColumns, block_cache
+from shared.log.tail_payloads import TailPayloads
 from shared.log.types import Position
 
 # Positions that are checked and copied at once where a segment is not intact.
@@ -43,9 +45,10 @@ class ParquetColumns:
 
 @dataclass(frozen=True, slots=True)
 class ArrowColumns:
-    """Events in memory, with the columns of EVENT_SCHEMA, of which some may be dictionary-encoded."""
+    """Events in memory, with the columns of EVENT_SCHEMA, some of them dictionary-encoded, and of promoted ones."""
 
     events: pa.Table
+    promoted: tuple[PromotedColumn, ...] = ()
 
 
 Columns = ParquetColumns | ArrowColumns
@@ -90,13 +93,18 @@ class ColumnReader:
     """The segments of a log in a directory, as columns. Several threads may use it."""
 
     def __init__(self, fs: LocalFileSystem, reader: LocalLogReader, *, tail_bytes_max: int, use_sidecars: bool) -> None:
-        """tail_bytes_max: bytes of unsealed events that are kept decoded."""
+        """tail_bytes_max: bytes of unsealed events that are kept decoded, and a quarter more for their payloads."""
         self._fs = fs
         self._reader = reader
         self._use_sidecars = use_sidecars
         self.files = SealedFiles(fs)
         self.blocks = block_cache(tail_bytes_max)
+        self.payloads = TailPayloads(tail_bytes_max // 4)
         self._tails: dict[str, TailColumns] = {}
+
+    def close(self) -> None:
+        """Give back what cannot be left to itself. Idempotent."""
+        self.payloads.close()
 
     def segments(self, committed: Committed) -> list[SegmentSpan]:
         """The segments that hold committed positions, in order; see LocalLogReader."""
@@ -115,6 +123,7 @@ class ColumnReader:
         present = self._fs.list(SEGMENTS)
         self.files.forget_others(present)
         self.blocks.keep_only(lambda key: key[0] in present)
+        self.payloads.keep_only(present.__contains__)
         self._tails = {name: tail for name, tail in list(self._tails.items()) if name in present}
 
     def describe(self, span: SegmentSpan, committed: Committed) -> SegmentColumns:
@@ -141,12 +150,14 @@ class ColumnReader:
         until: Position,
         committed: Committed,
         wanted: Callable[[TailBlock], bool] = lambda _: True,
+        paths: Sequence[JsonPath] = (),
     ) -> tuple[list[Columns], Position]:
         """What holds the positions of [from_position, until) in these files of a segment, and how far.
 
         It is at least one position; until is at most segment.rows_max away. Tables hold these positions only, files
-        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out. What turns out not
-        to be intact makes the segment careful: then there are events in memory, up to damage.
+        those of the whole segment. Blocks of an unsealed segment that are not wanted are left out; others may have
+        promoted columns of the paths. What turns out not to be intact makes the segment careful: then there are events
+        in memory, up to damage.
 
         Raises LogCorrupted where it begins with damage, FileNotFoundError where the segment changed meanwhile, OSError.
         """
@@ -154,7 +165,8 @@ class ColumnReader:
             if not segment.files:
                 # What was intact when it was indexed may be damaged by now.
                 with contextlib.suppress(LogCorrupted):
-                    return self._tail(segment, from_position, until, committed, wanted), until
+                    blocks = self._tail_of(segment, committed).blocks(from_position, until)
+                    return self._tail(segment, filter(wanted, blocks), paths, from_position, until), until
                 return self._careful(segment, from_position, until, committed)
             footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
             if all(map(self.files.is_intact, footers)):
@@ -183,17 +195,26 @@ class ColumnReader:
     def _tail(
         self,
         segment: SegmentColumns,
+        blocks: Iterator[TailBlock],
+        paths: Sequence[JsonPath],
         first: Position,
         until: Position,
-        committed: Committed,
-        wanted: Callable[[TailBlock], bool],
     ) -> list[Columns]:
-        closed: list[pa.Table] = []
-        growing: list[pa.Table] = []
-        for block in self._tail_of(segment, committed).blocks(first, until):
-            if wanted(block):
-                (closed if block.closed else growing).append(block.slice(first, until))
-        return [ArrowColumns(pa.concat_tables(tables)) for tables in (closed, growing) if tables]
+        """The positions of [first, until) of some blocks; those with the same columns together."""
+        name = segment.span.files.log
+        assert name is not None
+        paths = self.payloads.worth_extracting(paths)
+        alike: list[tuple[bool, tuple[PromotedColumn, ...], list[pa.Table]]] = []
+        for block in blocks:
+            events = block.slice(first, until)
+            promoted, values = self.payloads.of(name, block, paths) if block.closed else ((), [])
+            start = max(first - block.first, 0)
+            for column, array in zip(promoted, values, strict=True):
+                events = events.append_column(column.column, array.slice(start, events.num_rows))
+            if not alike or alike[-1][:2] != (block.closed, promoted):
+                alike.append((block.closed, promoted, []))
+            alike[-1][2].append(events)
+        return [ArrowColumns(pa.concat_tables(tables), promoted) for _, promoted, tables in alike]
 
     def _tail_of(self, segment: SegmentColumns, committed: Committed) -> TailColumns:
         index = self._reader.frame_index(segment.span, committed)

@@ -81,6 +81,7 @@ class QueryUnderTest:
 
     async def __aenter__(self) -> Self:
         self._stack.enter_context(self._database)
+        self._stack.callback(self.columns.close)
         self._stack.callback(self.lookups.close)
         self._stack.callback(self.searches.close)
         if self.writer is not None:
