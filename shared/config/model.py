@@ -169,7 +169,7 @@ class QueryConfig(ServerConfig):
     database_bytes_max: Annotated[int, kinds.size(at_least=64 * MIB, at_most=TIB)] = 1 * GIB
     """Bytes that all searches together may use for what they compute."""
     tail_bytes_max: Annotated[int, kinds.size(at_least=MIB, at_most=TIB)] = 256 * MIB
-    """Bytes of events that are not sealed yet, kept decoded between searches."""
+    """Bytes of events that are not sealed yet, kept decoded between searches; a quarter more for payload values."""
     slow_query: Annotated[float, kinds.duration(at_least=0.001, at_most=DAY)] = 1.0
     """Seconds from which on an answer is logged as slow, with its filter."""
 

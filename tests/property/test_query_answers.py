@@ -26,7 +26,7 @@ from shared.filters.printer import print_filter
 from shared.filters.resolution import resolve_now
 from shared.filters.tree import Everything, Tree
 from shared.log.log_reader import LocalLogReader
-from shared.log.segment_columns import ColumnReader, ParquetColumns
+from shared.log.segment_columns import ColumnReader
 from shared.log.types import Position
 from tests.support.fake_clock import FakeClock
 from tests.support.filter_strategies import LOG_ID, NOW_NS, trees
@@ -56,7 +56,7 @@ class _Plain(ColumnReader):
 
     def columns(self, *args: Any, **kwargs: Any) -> Any:
         found, until = super().columns(*args, **kwargs)
-        return [replace(each, promoted=()) if isinstance(each, ParquetColumns) else each for each in found], until
+        return [replace(each, promoted=()) for each in found], until
 
 
 class _Interrupting(Work):
