@@ -27,6 +27,7 @@ NumberT = TypeVar("NumberT", int, float)
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _TYPE_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9_.:/*?-]{0,199}")
 _PAYLOAD_PATH = re.compile(r'payload(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|"(?!\*")[^"\x00-\x1f]+")){1,15}')
+_NOT_IN_PATHS = frozenset("\x00*?[")
 _BARE = re.compile(r"\s*[0-9]+(?:\.[0-9]+)?\s*")
 _SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
@@ -121,14 +122,19 @@ def choice(*choices: str) -> Kind:
 
 
 def path() -> Kind:
-    """A path. A relative one starts at the working directory of the process."""
+    """A path. A relative one starts at the working directory of the process.
+
+    It has no wildcards: DuckDB would read other files than the one that is meant.
+    """
 
     def read(value: Any) -> Path:
-        if not isinstance(value, Path) and not (isinstance(value, str) and value and "\x00" not in value):
+        if not isinstance(value, str | Path) or not str(value):
             raise TypeError
+        if set(str(value)) & _NOT_IN_PATHS:
+            raise ValueError
         return Path(value)
 
-    return Kind(read, "the path of a directory, such as /var/lib/eventlog/events")
+    return Kind(read, "the path of a directory without *, ? and [, such as /var/lib/eventlog/events")
 
 
 def address() -> Kind:

@@ -8,19 +8,22 @@ led past it in silence.
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from shared.clock import Clock, SystemClock
 from shared.errors import EventStorageException, PositionTrimmed
 from shared.log.committed_position import Committed, read_committed
 from shared.log.file_system import FileSystem
 from shared.log.frame_index import FrameIndex, corrupted
+from shared.log.missing_classes import lost_classes
 from shared.log.names import SEGMENTS, SegmentFiles, list_segments
 from shared.log.sealed_merge import SealedSegment
+from shared.log.sealed_metadata import SealedClass
 from shared.log.types import Damage, Position, PositionRange
 
 # Sealed segments kept open: each holds its files' verified bytes.
@@ -30,6 +33,7 @@ _LOOKS_FOR_A_SEGMENT = 3
 # that has never seen it waits for that, 3 seconds at most.
 _PROMISE_ATTEMPTS = 150
 _PROMISE_PAUSE_S = 0.02
+_LOST = "a file of the segment is missing whose events were to be kept: restore it from a backup"
 
 
 class LogReader(Protocol):
@@ -53,8 +57,10 @@ class SegmentSpan:
 class LocalLogReader:
     """A log in a directory of segments."""
 
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: FileSystem, clock: Clock | None = None) -> None:
+        """clock: tells which retention classes have expired; default: that of the system."""
         self._fs = fs
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._known: Committed | None = None
         self._indexes: dict[str, FrameIndex] = {}
@@ -145,6 +151,10 @@ class LocalLogReader:
         index.extend(committed.active_end if span.files.first == committed.active_first else None)
         return index
 
+    def lacks_files(self, missing: Iterable[SealedClass]) -> bool:
+        """Whether some of the missing classes of a segment were to be kept."""
+        return bool(lost_classes(missing, now_ns=self._clock.now_ns()))
+
     def sealed_segment(self, span: SegmentSpan) -> SealedSegment:
         """A sealed segment, from memory if it was read lately. Raises FileNotFoundError."""
         files = span.files
@@ -153,7 +163,10 @@ class LocalLogReader:
                 self._sealed.move_to_end(files.sealed)
                 return known
         opened = SealedSegment.open(self._fs, files.sealed)
-        if any(file.damage for file in opened.files):
+        if self.lacks_files(opened.missing_classes):
+            # Which of its positions they held cannot be told from what retention removed.
+            opened = replace(opened, lost=(Damage(opened.positions, SEGMENTS, _LOST),))
+        if opened.lost or any(file.damage for file in opened.files):
             # Not kept: once the file is restored, it is readable again.
             return opened
         with self._lock:

@@ -7,6 +7,7 @@ it held, its absence tells: the positions that no other file holds and no other 
 import numpy as np
 import numpy.typing as npt
 
+from shared.log.missing_classes import lost_classes
 from shared.log.sealed_merge import SealedSegment
 from shared.log.sealed_names import SealedName
 from shared.log.types import Damage, Position, PositionRange
@@ -17,7 +18,7 @@ RANGES_MAX = 1_000
 
 def missing_files(segment: SealedSegment, *, now_ns: int) -> list[Damage]:
     """Return the damage that missing files are. Raises LogCorrupted where rows that checked do not decode."""
-    lost = [each for each in segment.missing_classes if not each.has_expired(now_ns)]
+    lost = lost_classes(segment.missing_classes, now_ns=now_ns)
     if not lost:
         return []
     first = segment.positions.first

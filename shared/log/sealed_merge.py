@@ -13,6 +13,7 @@ import pyarrow as pa
 from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
+from shared.log.missing_classes import missing_classes
 from shared.log.sealed_metadata import SealedClass
 from shared.log.sealed_reader import SealedFile, read_sealed
 from shared.log.types import Damage, PositionRange
@@ -26,6 +27,8 @@ class SealedSegment:
 
     positions: PositionRange
     files: tuple[SealedFile, ...]
+    # What is known to be gone with a file that is not among these.
+    lost: tuple[Damage, ...] = ()
 
     @classmethod
     def open(cls, fs: FileSystem, names: Sequence[str]) -> "SealedSegment":
@@ -42,18 +45,17 @@ class SealedSegment:
 
     @property
     def damage(self) -> tuple[Damage, ...]:
-        """The positions that cannot be read: what was damaged before sealing, and what is now."""
+        """The positions that cannot be read: what was damaged before sealing, what is now, and what is lost."""
         before = (damaged for file in self.files if file.metadata for damaged in file.metadata.damage)
         now = (damaged for file in self.files for damaged in file.damage)
-        distinct = dict.fromkeys([*before, *now])
+        distinct = dict.fromkeys([*before, *now, *self.lost])
         return tuple(sorted(distinct, key=lambda each: (each.positions.first, each.positions.last)))
 
     @property
     def missing_classes(self) -> tuple[SealedClass, ...]:
         """The retention classes whose file is not there: removed by retention, or lost."""
-        present = {file.name.retention_class for file in self.files}
         listed = next((file.metadata.classes for file in self.files if file.metadata), ())
-        return tuple(each for each in listed if each.name not in present)
+        return missing_classes(listed, [file.name for file in self.files])
 
     @property
     def complete(self) -> bool:

@@ -19,6 +19,7 @@ from shared.log.file_system import LocalFileSystem
 from shared.log.index_sidecar import Sidecar
 from shared.log.json_path import JsonPath
 from shared.log.log_reader import LocalLogReader, SegmentSpan
+from shared.log.missing_classes import missing_classes
 from shared.log.names import SEGMENTS
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.sealed_files import Identity, SealedFiles, SealedFooter
@@ -137,7 +138,8 @@ class ColumnReader:
             return SegmentColumns(span, (), not whole, TAIL_ROWS if whole else CAREFUL_ROWS, _TAIL_ROW_BYTES, None)
         files = tuple(self._file(name) for name in span.files.sealed)
         footers = [file.footer for file in files if file.footer is not None]
-        careful = len(footers) < len(files) or any(footer.metadata.damage for footer in footers)
+        damaged = any(footer.metadata.damage for footer in footers)
+        careful = len(footers) < len(files) or damaged or self._lacks_files(footers)
         rows_max = CAREFUL_ROWS if careful else span.until - span.files.first
         return SegmentColumns(span, files, careful, rows_max, _row_bytes(footers), _timestamps(footers))
 
@@ -191,6 +193,11 @@ class ColumnReader:
 
     def _file(self, name: str) -> SegmentFile:
         return SegmentFile(name, self.files.footer(name), self.files.sidecar(name) if self._use_sidecars else None)
+
+    def _lacks_files(self, footers: Sequence[SealedFooter]) -> bool:
+        """Whether a file of the segment is gone whose events were to be kept."""
+        missing = missing_classes(footers[0].metadata.classes, [footer.name for footer in footers]) if footers else ()
+        return self._reader.lacks_files(missing)
 
     def _tail(
         self,

@@ -314,7 +314,7 @@ def test_damage_beyond_repair_is_told_for_exactly_its_events(make_cluster, tmp_p
 
 
 def test_missing_file_of_a_retention_class_is_reported(make_cluster, tmp_path, original):
-    """A sealed file that nobody had reason to remove is damage: VerifyLog names it and the positions it held."""
+    """A sealed file that nobody had reason to remove is damage: VerifyLog names it, and no reader passes it over."""
     copy = original.copy(tmp_path)
     missing = sorted(copy.glob("segments/*.audit.parquet"))[1]
     first, last = (int(end) for end in missing.name.split(".")[0].split("-"))
@@ -322,6 +322,7 @@ def test_missing_file_of_a_retention_class_is_reported(make_cluster, tmp_path, o
     held = {at for at in range(first, last + 1) if b"audit." in original.events[at]}
     assert held
     with make_cluster(log=copy) as cluster:
+        check_damage(cluster, original, held)
         check_reports(cluster, held, file=f"segments/{missing.name}")
         shutil.copy(original.path / "segments" / missing.name, missing)
         assert list(cluster.verify().damage) == []

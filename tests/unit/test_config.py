@@ -254,6 +254,8 @@ def test_unknown_keys_are_refused_with_the_nearest_known(refusal, text, expected
         ("storage.rotation.compress", "1", "is 1; write true or false"),
         ("storage.base_path", "5", "is 5; write the path of a directory"),
         ("storage.base_path", '""', "is ''; write the path of a directory"),
+        ("storage.base_path", "/var/[abc]/events", "without *, ? and ["),
+        ("storage.base_path", "'/var/event*'", "without *, ? and ["),
         ("storage.promoted_paths", "[payload.a, payload.a]", "different paths"),
         ("storage.promoted_paths", "[duration_ms]", "write a list of at most 64 different paths"),
         ("storage.promoted_paths", "['payload.\"*\"']", "write a list of at most 64 different paths"),

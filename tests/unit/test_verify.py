@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import google_crc32c
 import pytest
 
+from shared.errors import LogCorrupted
 from shared.log.committed_position import Committed
 from shared.log.frame import FrameHeader, _pack_header
 from shared.log.log_reader import LocalLogReader, SegmentSpan
 from shared.log.log_writer import LocalLogWriter
-from shared.log.names import QUARANTINE, SEGMENTS, log_name, requests_name
+from shared.log.names import QUARANTINE, SEGMENTS, TOKEN_KEY, log_name, requests_name
 from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import seal_events
 from shared.log.sealing import SealOrder, seal_segment
@@ -20,6 +21,7 @@ from shared.log.verify import Verified, mend_segment, verify_segment
 from tests.support import reference_events
 from tests.support.builders import LOG_ID, numbered_frame, open_writer
 from tests.support.fake_clock import START_NS, FakeClock
+from tests.support.log_reading import read_events
 from tests.support.memory_file_system import MemoryFileSystem, io_error
 
 _FIRST_LOG, _SECOND_LOG = log_name(Position(1)), log_name(Position(10))
@@ -129,6 +131,23 @@ def test_a_file_whose_events_have_expired_may_be_missing() -> None:
     assert {each.file for each in log.verify(99).damage} == {log.names["default"], log.names["error"]}
     assert {each.file for each in log.verify(101).damage} == {log.names["error"]}
     assert log.verify(201).damage == []
+
+
+@pytest.mark.parametrize(("after_s", "expected"), [(99, 1), (201, None)])
+def test_a_reader_is_told_of_a_missing_file_until_its_events_have_expired(after_s: float, expected: int | None) -> None:
+    """It reads up to the first event that is gone; what retention may have removed is passed over."""
+    log = _Mixed()
+    log.lose("error", "default")
+    clock = FakeClock()
+    clock.advance(after_s)
+    reader = LocalLogReader(log.fs, clock)
+    if expected is None:
+        found = [at for batch in read_events(reader) for at in batch.column("position").to_pylist()]
+        assert found == log.positions["audit"]
+        return
+    with pytest.raises(LogCorrupted) as damage:
+        list(read_events(reader))
+    assert int(damage.value.metadata["first_position"]) == expected
 
 
 def test_damage_that_is_known_is_not_taken_for_a_missing_file() -> None:
@@ -251,6 +270,7 @@ def test_mending_may_fail_at_any_operation(part: float) -> None:
     span = well.span()
     before = well.fs.operations
     mend_segment(well.fs, span)
+    other_secret = {TOKEN_KEY: well.fs.files()[TOKEN_KEY]}
     for number in range(1, well.fs.operations - before + 1):
         log = _damaged_log()
         span = log.span()
@@ -261,7 +281,7 @@ def test_mending_may_fail_at_any_operation(part: float) -> None:
         assert log.verify().events == 9
         mend_segment(log.fs, log.span())
         assert log.verify().damage == []
-        assert log.fs.files() == well.fs.files()
+        assert log.fs.files() | other_secret == well.fs.files()
         assert log.fs.is_durable()
 
 
