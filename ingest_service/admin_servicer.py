@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from functools import partial
-from hashlib import blake2b
 from typing import ParamSpec, TypeVar
 
 from eventlog.v1 import log_admin_service_pb2 as pb
@@ -27,6 +26,7 @@ from shared.log.log_writer import LocalLogWriter
 from shared.log.names import SEGMENTS
 from shared.log.segment_summary import SegmentState, SegmentSummary, summarize
 from shared.log.sidecars import rebuild_sidecars
+from shared.log.token_key import TokenKey
 from shared.log.types import Damage, Position
 from shared.log.verify import Verified, mend_segment, verify_segment
 from shared.rpc.call import Context
@@ -73,7 +73,7 @@ class LogAdminServicer:
         self._maintenance = maintenance
         self._damage = damage
         self._config = config
-        self._token_key = blake2b(writer.log_id.encode(), digest_size=32).digest()
+        self._token_key = TokenKey(fs).get()
 
     async def get_log_status(self, request: pb.GetLogStatusRequest, context: Context) -> pb.GetLogStatusResponse:
         """Report the state of the log and of its storage."""
