@@ -11,7 +11,7 @@ from tests.benchmarks.requests import prepared_requests
 from tests.support.service_process import ServiceProcess
 
 BATCH_EVENTS = 500
-BATCHES_IN_FLIGHT = 32
+BATCHES_IN_FLIGHT = 64
 # One segment of distinct events: rotation is at a million.
 BATCHES = 2_000
 
