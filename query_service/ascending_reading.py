@@ -103,7 +103,7 @@ class AscendingReading:
             outside_s += self._clock.monotonic_s() - yielded_s
             if self._left == 0:
                 return
-        self.outcome.costs.scanned_events += until - at
+        self.outcome.costs.scanned(until - at, segment.row_bytes)
         self._reached(until)
         self._pace.observe(until - at, self._clock.monotonic_s() - began_s - outside_s)
         yield Chunk(nothing(self._projection.schema), until)

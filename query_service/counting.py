@@ -112,7 +112,6 @@ class Counting:
         if len(asked) == len(parts):
             # What was remembered says nothing about how long it takes to count.
             self._pace.observe(rows, self._clock.monotonic_s() - began_s)
-        self.counted.costs.scanned_events += rows
         self.counted.count += found
         self.counted.costs.matched_events += found
         self.counted.resume = at
@@ -139,6 +138,7 @@ class Counting:
                     raise
                 break
             parts += [self._part(decision, each, reached) for each in columns]
+            self.counted.costs.scanned(reached - decision.first, decision.segment.row_bytes)
             rows += reached - decision.first
             at = reached
         return parts, rows, at

@@ -107,7 +107,7 @@ class DescendingReading:
         rows = min(self._window_rows, self._pace.rows(self._work.left_s), fitting, segment.rows_max)
         columns, first = self._columns(decision, Position(max(decision.first, until - rows)), until)
         found = self._matching(columns, Window(first, until), rows)
-        self.outcome.costs.scanned_events += until - first
+        self.outcome.costs.scanned(until - first, segment.row_bytes)
         self._pace.observe(until - first, self._clock.monotonic_s() - began_s)
         self._window_rows *= _GROWTH
         size = self._projection.chunk_rows(segment.row_bytes)

@@ -28,7 +28,10 @@ class QueryMetrics:
         )
         self._matched = metrics.counter("query_matched_events", "Events that matched.", kind)
         self._scanned = metrics.counter("query_scanned_events", "Positions looked at.", kind)
-        self._bytes = metrics.counter("query_matched_bytes", "Bytes in memory of the events that matched.", kind)
+        self._matched_bytes = metrics.counter(
+            "query_matched_bytes", "Bytes in memory of the events that matched.", kind
+        )
+        self._scanned_bytes = metrics.counter("query_scanned_bytes", "Bytes in memory of the events looked at.", kind)
         self._read = metrics.counter("query_read_segments", "Segments opened.", kind)
         self._pruned = metrics.counter("query_pruned_segments", "Segments not opened.", kind)
         self._partial = metrics.counter("query_partial_answers", "Answers cut short, by reason.", ("kind", "reason"))
@@ -58,7 +61,8 @@ class QueryMetrics:
         self.duration.labels(kind).observe(seconds)
         self._matched.labels(kind).inc(costs.matched_events)
         self._scanned.labels(kind).inc(costs.scanned_events)
-        self._bytes.labels(kind).inc(costs.matched_bytes)
+        self._matched_bytes.labels(kind).inc(costs.matched_bytes)
+        self._scanned_bytes.labels(kind).inc(costs.scanned_bytes)
         self._read.labels(kind).inc(costs.read_segments)
         self._pruned.labels(kind).inc(costs.pruned_segments)
         if partial_reason:

@@ -38,8 +38,14 @@ class Costs:
     matched_events: int = 0
     scanned_events: int = 0
     matched_bytes: int = 0
+    scanned_bytes: int = 0
     read_segments: int = 0
     pruned_segments: int = 0
+
+    def scanned(self, events: int, row_bytes: int) -> None:
+        """Count positions that were looked at, of events that take so many bytes in memory, about."""
+        self.scanned_events += events
+        self.scanned_bytes += events * row_bytes
 
     def found(self, events: pa.RecordBatch) -> None:
         """Count events that match."""

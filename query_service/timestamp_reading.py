@@ -154,7 +154,7 @@ class TimestampReading:
         events = self._events(holding, self._window(resume), size)
         rows = windows.rows_between(start_ns, last_ns)
         self._pace.observe(2 * rows, self._clock.monotonic_s() - began_s)
-        self.outcome.costs.scanned_events += rows
+        self.outcome.costs.scanned(rows, max(each.row_bytes for each in active))
         if self._left is not None:
             self._left -= events.num_rows
         self.outcome.costs.found(events)

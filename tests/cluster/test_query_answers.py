@@ -295,6 +295,7 @@ def test_every_call_can_be_followed(cluster):
 
     assert grown("query_duration_seconds_count{kind=count}") == 1
     assert grown("query_scanned_events_total{kind=count}") == 90
+    assert grown("query_scanned_bytes_total{kind=count}") >= 90 * len("{}")
     assert grown("query_matched_events_total{kind=count}") == 11
     (cache,) = [value for key, value in after.items() if key.endswith("query_cache_weight{cache=tail}")]
     assert cache > 0
