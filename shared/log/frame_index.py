@@ -58,6 +58,10 @@ class FrameIndex:
         """Headers of the intact frames that begin below until, in order."""
         return [frame.header for frame in self._frames if frame.header.first_position < until]
 
+    def headers_from(self, number: int) -> list[FrameHeader]:
+        """Headers of the intact frames but for the first `number`, in order."""
+        return [frame.header for frame in self._frames[number:]]
+
     @property
     def recorded_at(self) -> tuple[Nanoseconds, Nanoseconds] | None:
         """When its first and its last event were recorded; None where there is none."""

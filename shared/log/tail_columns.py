@@ -1,13 +1,15 @@
 """The segments that are not sealed yet, as columns: frames joined into blocks of tens of thousands of events.
 
 A block is closed once it is large enough; its texts that repeat are then dictionary-encoded, which makes it a
-third smaller and quicker to search. The last block of the active segment grows with the log.
+third smaller and quicker to search. The last block of the active segment grows with the log. Where blocks begin and
+end is told by the headers of the frames alone, so any of them can be decoded without those before it.
 
 Invariants: a block holds the events of consecutive intact frames below the committed position, in order; the
 blocks kept in memory weigh no more than the cache allows, others are decoded again when they are needed.
 """
 
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +26,7 @@ from shared.log.sealed_metadata import TimeBounds
 from shared.log.types import Position
 
 BLOCK_ROWS = 65_536
+# Of its frames, before compression.
 BLOCK_BYTES = 16 * 1024 * 1024
 # Appended frames of a growing block that are kept apart before they are joined.
 _PIECES_MAX = 16
@@ -88,8 +91,10 @@ class TailColumns:
         self.index = index
         self._cache = cache
         self._lock = threading.Lock()
-        # Where the blocks begin, and what is known of those that were closed.
+        # Where the blocks begin, as far as frames were looked at; the last of them is not closed yet.
         self._firsts: list[Position] = [index.first]
+        self._frames = self._rows = self._bytes = 0
+        # What is known of those that were decoded once they were closed.
         self._times: dict[Position, tuple[TimeBounds, int]] = {}
 
     def blocks(self, from_position: Position, until: Position) -> Iterator[TailBlock]:
@@ -100,8 +105,9 @@ class TailColumns:
         at = from_position
         while at < until:
             with self._lock:
-                first = max(each for each in self._firsts if each <= at)
-                block = self._block(first, until)
+                self._divide()
+                number = bisect_right(self._firsts, at) - 1
+                block = self._block(number, until)
             yield block
             at = block.until
 
@@ -117,34 +123,34 @@ class TailColumns:
             at = Position(at + known[1])
         return found
 
-    def _block(self, first: Position, until: Position) -> TailBlock:
+    def _divide(self) -> None:
+        """Divide the frames that were appended into blocks."""
+        for header in self.index.headers_from(self._frames):
+            self._frames += 1
+            self._rows += header.count
+            self._bytes += header.raw_length
+            if self._rows >= BLOCK_ROWS or self._bytes >= BLOCK_BYTES:
+                self._firsts.append(Position(header.positions.last + 1))
+                self._rows = self._bytes = 0
+
+    def _block(self, number: int, until: Position) -> TailBlock:
+        first = self._firsts[number]
         key = (self.index.name, first)
         block = self._cache.get(key)
-        if block is not None and (block.closed or block.until >= until):
-            return block
-        block = self._grown(first, block, until)
-        self._cache.put(key, block)
-        if block.closed and block.until not in self._firsts:
-            self._firsts.append(block.until)
-            self._times[first] = block.timestamps, block.events.num_rows
+        if block is None or not (block.closed or block.until >= until):
+            end = self._firsts[number + 1] if number + 1 < len(self._firsts) else None
+            block = self._grown(first, block, until if end is None else end, closed=end is not None)
+            self._cache.put(key, block)
+            if block.closed:
+                self._times[first] = block.timestamps, block.events.num_rows
         return block
 
-    def _grown(self, first: Position, block: TailBlock | None, until: Position) -> TailBlock:
-        """The block with what was appended up to until, or up to where the block ends."""
-        at = first if block is None else block.until
+    def _grown(self, first: Position, block: TailBlock | None, until: Position, *, closed: bool) -> TailBlock:
+        """The block with what was appended up to until, which is its end where it is closed."""
         pieces = [] if block is None else block.events.to_batches()
-        size = sum(piece.nbytes for piece in pieces)
-        # Where a block was closed before, it ends there again.
-        end = min((each for each in self._firsts if each > first), default=None)
-        for frame in self.index.frames(at, until if end is None else end):
-            pieces.append(frame_events(frame))
-            size += pieces[-1].nbytes
-            at = Position(frame.first_position + frame.events.num_rows)
-            if end is None and (at - first >= BLOCK_ROWS or size >= BLOCK_BYTES):
-                end = at
-            if at == end:
-                return _closed(first, pieces)
-        return _open(first, pieces)
+        at = first if block is None else block.until
+        pieces += [frame_events(frame) for frame in self.index.frames(at, until)]
+        return _closed(first, pieces) if closed else _open(first, pieces)
 
 
 def _open(first: Position, pieces: list[pa.RecordBatch]) -> TailBlock:
