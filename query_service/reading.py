@@ -8,8 +8,13 @@ from typing import Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from query_service.database import Database
+from query_service.question import Question
+from query_service.statements import Projection
 from query_service.walk import Walk
+from query_service.work import Work
+from shared.clock import Clock
 from shared.errors import LogCorrupted
+from shared.log.committed_position import Committed
 from shared.log.segment_columns import ColumnReader
 
 # Bytes of one chunk of events, about.
@@ -86,6 +91,19 @@ class Engine:
 
     database: Database
     reader: ColumnReader
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a reading is to find, where, in what time, and in which form. limit: most events wanted, None for all."""
+
+    engine: Engine
+    question: Question
+    committed: Committed
+    work: Work
+    clock: Clock
+    projection: Projection
+    limit: int | None
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from query_service.descending_reading import DescendingReading
 from query_service.message_sizes import fitting
 from query_service.pace import STEP_S
 from query_service.question import Order, Question
-from query_service.reading import Chunk, Engine, Reading, nothing
+from query_service.reading import Assignment, Chunk, Engine, Reading, nothing
 from query_service.statements import Key, Projection
 from query_service.timestamp_reading import HIGHEST, LOWEST, TimestampReading
 from query_service.work import Work
@@ -45,21 +45,16 @@ class Page:
 
 def open_reading(engine: Engine, clock: Clock, asked: Asked, work: Work, projection: Projection) -> Reading[Any]:
     """Begin a reading. Raises OSError."""
-    question, committed, place, limit = asked.question, asked.committed, asked.place, asked.limit
+    question, place = asked.question, asked.place
+    assignment = Assignment(engine, question, asked.committed, work, clock, projection, asked.limit)
     if asked.order in {Order.TIMESTAMP_ASCENDING, Order.TIMESTAMP_DESCENDING}:
         down = asked.order.descends
         start = place if isinstance(place, tuple) else (HIGHEST if down else LOWEST)
-        return TimestampReading(
-            engine, question, committed, work, clock, start=start, projection=projection, descending=down, limit=limit
-        )
+        return TimestampReading(assignment, start=start, descending=down)
     assert not isinstance(place, tuple), "a place is one of its order"
     if asked.order is Order.POSITION_DESCENDING:
-        start_below = question.until if place is None else place
-        return DescendingReading(
-            engine, question, committed, work, clock, start=start_below, projection=projection, limit=limit
-        )
-    first = place or question.first or engine.reader.first_position()
-    return AscendingReading(engine, question, committed, work, clock, start=first, projection=projection, limit=limit)
+        return DescendingReading(assignment, start=question.until if place is None else place)
+    return AscendingReading(assignment, start=place or question.first or engine.reader.first_position())
 
 
 def worth_a_step(reading: Reading[Any], clock: Clock) -> Generator[Chunk[Any], None, None]:

@@ -18,14 +18,11 @@ import pyarrow as pa
 from query_service.matching import in_order, matching
 from query_service.pace import ROWS_MIN, Pace
 from query_service.planner import Decision, narrowed
-from query_service.question import Question
-from query_service.reading import DEADLINE, Chunk, Engine, Outcome, nothing
-from query_service.statements import Key, Projection, Window, first_keys
+from query_service.reading import DEADLINE, Assignment, Chunk, Outcome, nothing
+from query_service.statements import Key, Window, first_keys
 from query_service.time_windows import FIRST_NS, LAST_NS, Part, TimeWindows
 from query_service.walk import Walk
-from query_service.work import Work, WorkExpired
-from shared.clock import Clock
-from shared.log.committed_position import Committed
+from query_service.work import WorkExpired
 from shared.log.segment_columns import Columns
 from shared.log.tail_columns import TailBlock
 from shared.log.types import Position
@@ -55,30 +52,18 @@ class _Candidate:
 class TimestampReading:
     """A pass from a key on, or from below it down. See Reading."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        question: Question,
-        committed: Committed,
-        work: Work,
-        clock: Clock,
-        *,
-        start: Key,
-        projection: Projection,
-        descending: bool,
-        limit: int | None = None,
-    ) -> None:
-        """start: LOWEST or HIGHEST for a whole pass. The projection has timestamps. limit: None for all events."""
-        self._engine = engine
-        self._question = question
-        self._work = work
-        self._clock = clock
-        self._projection = projection
+    def __init__(self, assignment: Assignment, *, start: Key, descending: bool) -> None:
+        """start: LOWEST or HIGHEST for a whole pass. The projection has timestamps."""
+        self._engine = assignment.engine
+        self._question = assignment.question
+        self._work = assignment.work
+        self._clock = assignment.clock
+        self._projection = assignment.projection
+        self._left = assignment.limit
         self._descending = descending
-        self._left = limit
-        self._walk = Walk(engine.reader, question, committed)
-        self._pace = Pace(for_a_page=limit is not None)
-        self._step_rows = _STEP_ROWS if limit is None else max(2 * limit, ROWS_MIN)
+        self._walk = Walk(assignment.engine.reader, assignment.question, assignment.committed)
+        self._pace = Pace(for_a_page=assignment.limit is not None)
+        self._step_rows = _STEP_ROWS if assignment.limit is None else max(2 * assignment.limit, ROWS_MIN)
         self._finished: Key = LOWEST if descending else HIGHEST
         self.outcome: Outcome[Key] = Outcome(start)
 
