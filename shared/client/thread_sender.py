@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait as wait_for_futures
 
 import grpc
@@ -60,9 +60,11 @@ class ThreadSender:
 
     def _begin(self) -> None:
         lock = threading.RLock()
-        # Held during calls of gRPC, and across a fork.
+        # Held during calls of gRPC, and across a fork. Whoever wants it comes by the turnstile, which a fork closes:
+        # else the thread that has just given it back would take it again and again before the fork can.
         self._calling = threading.Lock()
-        self._calling_held_by_fork = False
+        self._turnstile = threading.Lock()
+        self._held_by_fork: list[threading.Lock] = []
         self._lock = lock
         self._work = threading.Condition(lock)
         self._space = threading.Condition(lock)
@@ -72,13 +74,13 @@ class ThreadSender:
 
     def before_fork(self) -> None:
         """Let the call under way end, and no other begin."""
-        self._calling_held_by_fork = self._calling.acquire(timeout=FORK_WAIT_S_MAX)
+        locks = (self._turnstile, self._calling)
+        self._held_by_fork = [lock for lock in locks if lock.acquire(timeout=FORK_WAIT_S_MAX)]
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._calling_held_by_fork:
-            self._calling_held_by_fork = False
-            self._calling.release()
+        while self._held_by_fork:
+            self._held_by_fork.pop().release()
 
     def after_fork_in_child(self) -> None:
         """Forget what belongs to the parent."""
@@ -124,7 +126,7 @@ class ThreadSender:
             raise failure
         if self._options.durability is Durability.BUFFERED and transport is not None:
             try:
-                with self._calling:
+                with self._call():
                     transport.flush(timeout_s=timeout_s)
             except grpc.RpcError as error:
                 raise from_rpc_error(error) from error
@@ -199,7 +201,7 @@ class ThreadSender:
     def _attempt(self, request: AckRequest, transport: Transport) -> Settlement:
         body, timeout_s = self._driver.encode(request)
         try:
-            with self._calling:
+            with self._call():
                 response = transport.log_batch(body, timeout_s=timeout_s)
         except grpc.RpcError as error:
             with self._lock:
@@ -209,6 +211,16 @@ class ThreadSender:
                 return self._driver.abandon("the connection was closed")
         with self._lock:
             return self._driver.answered(request, response)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """Call gRPC within: not while a fork is under way."""
+        with self._turnstile:
+            self._calling.acquire()
+        try:
+            yield
+        finally:
+            self._calling.release()
 
     def _abandon(self, why: str) -> int:
         """Fail all that is left, and end the attempt under way. Returns how many events were left."""
