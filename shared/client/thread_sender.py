@@ -60,7 +60,7 @@ class ThreadSender:
 
     def _begin(self) -> None:
         lock = threading.RLock()
-        # Held during calls of gRPC, and across a fork. Whoever wants it comes by the turnstile, which a fork closes:
+        # Held while gRPC does something, and across a fork. Whoever wants it comes by the turnstile, which a fork closes:
         # else the thread that has just given it back would take it again and again before the fork can.
         self._calling = threading.Lock()
         self._turnstile = threading.Lock()
@@ -164,7 +164,9 @@ class ThreadSender:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._transport = self._make_transport()
+            # Not beside a fork: the child would wait for ever for what gRPC holds while it makes its first connection.
+            with self._call():
+                self._transport = self._make_transport()
             self._thread = threading.Thread(
                 target=self._run, args=(self._transport,), name="eventlog-sender", daemon=True
             )
@@ -214,7 +216,7 @@ class ThreadSender:
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
-        """Call gRPC within: not while a fork is under way."""
+        """Use gRPC within: not while a fork is under way."""
         with self._turnstile:
             self._calling.acquire()
         try:

@@ -505,6 +505,37 @@ def test_fork_in_the_middle_of_traffic_leaves_parent_and_child_well(ingest):
     assert ingest.types().count("parent") == int(ended.stdout)
 
 
+def test_fork_while_the_first_connection_is_made_leaves_the_child_well(ingest):
+    """What the library of connections holds meanwhile is never held in a child, where nobody would give it back."""
+    with serving(ingest) as address:
+        ended = run_program(
+            """
+            from shared.client import transport
+            connect, held = transport.connect_sync, threading.Lock()
+
+            def slow(address):
+                with held:
+                    time.sleep(0.3)
+                    return connect(address)
+
+            transport.connect_sync = slow
+            thread = threading.Thread(target=logger.log, args=("parent", {}))
+            thread.start()
+            while not held.locked() and thread.is_alive():
+                time.sleep(0.001)
+            child = os.fork()
+            if child == 0:
+                logger.log("child", {})
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            thread.join()
+            """,
+            address,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(ingest.types()) == ["child", "parent"]
+
+
 def test_unknown_keyword_is_refused(make_logger):
     """A misspelt keyword is an error, not a lost value."""
     with pytest.raises(TypeError, match="sesion_id"):
