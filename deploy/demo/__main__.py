@@ -1,11 +1,12 @@
 """python -m deploy.demo: events through the whole cluster and back, compared exactly. Exit code 1 if they differ.
 
 Starts the four services on free ports with a log in a temporary folder, logs real events (simulated ones where
-there are none), reads them back by id and by range, verifies and seals the log, asks questions of it, exports it, and
-stops everything.
+there are none), reads them back by id and by range, verifies and seals the log, asks questions of it, exports it,
+streams some of it live and replays that, and stops everything.
 """
 
 import argparse
+import socket
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from deploy.demo.read_back import Defaults
 from deploy.demo.real_data import event_files, read_lines
 from deploy.demo.round_trip import RoundTrip
 from deploy.demo.simulator import Simulation
+from deploy.demo.stream_tour import StreamTour
 from deploy.local_cluster import ClusterFailed, LocalCluster
 from shared.errors import EventException
 
@@ -29,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 _DEFAULTS = Defaults(host="demo-host", version="demo-1.0")
 
-# Free ports; segments small enough that some are sealed while events are still logged.
+# Free ports, known where another service has to find them; segments small enough that some are sealed while events
+# are still logged.
 _CONFIG = """\
 events:
   storage:
@@ -37,10 +40,11 @@ events:
     min_free_bytes: 0
     rotation: {{max_events: 100000}}
   replay: {{checkpoint_dir: {folder}/events/checkpoints}}
-  ingest: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0", host: {host}, version: {version}}}
-  query: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
-  streaming: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
-  analysis: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0"}}
+  ingest:
+    {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0", publish_to: "{stream}", host: {host}, version: {version}}}
+  query: {{listen: "{query}", metrics_listen: "127.0.0.1:0"}}
+  streaming: {{listen: "{stream}", metrics_listen: "127.0.0.1:0", query_address: "{query}"}}
+  analysis: {{listen: "127.0.0.1:0", metrics_listen: "127.0.0.1:0", query_address: "{query}"}}
 """
 
 
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="eventlog-demo-") as name:
         folder = Path(name)
         config = folder / "eventlog.yaml"
-        config.write_text(_CONFIG.format(folder=folder, host=_DEFAULTS.host, version=_DEFAULTS.version))
+        config.write_text(_config(folder))
         cluster = LocalCluster(root=ROOT, folder=folder / "cluster", config=config)
         try:
             addresses = _start(cluster)
@@ -63,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 problems = trip.run(sources)
             with QueryTour(addresses["query_service"]) as tour:
                 problems += tour.run(REAL if files else SIMULATED, trip.acknowledged)
+            streams = StreamTour(addresses["ingest_service"], addresses["stream_service"], _DEFAULTS)
+            problems += streams.run(sources)
         except (ClusterFailed, EventException, grpc.RpcError) as error:
             problems = [str(error)]
         finally:
@@ -72,6 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"WRONG: {problem}", file=sys.stderr)
     print("the demo failed" if problems else "everything that was logged came back as it was")
     return 1 if problems else 0
+
+
+def _config(folder: Path) -> str:
+    """The configuration of a cluster in a folder."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        query, stream = (f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+    return _CONFIG.format(folder=folder, host=_DEFAULTS.host, version=_DEFAULTS.version, query=query, stream=stream)
 
 
 def _start(cluster: LocalCluster) -> dict[str, str]:

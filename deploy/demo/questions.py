@@ -55,13 +55,14 @@ def expected_counts(questions: Sequence[Question], acknowledged: Iterable[Acknow
     counts = [0] * len(questions)
     for each in acknowledged:
         for proposed in each.request.events:
-            event = _live(proposed)
+            event = live_event_of(proposed)
             for number, predicate in enumerate(predicates):
                 counts[number] += predicate(event)
     return counts
 
 
-def _live(event: event_pb2.NewEvent) -> LiveEvent:
+def live_event_of(event: event_pb2.NewEvent) -> LiveEvent:
+    """An event as predicates look at it."""
     metadata = event.metadata
     return LiveEvent(
         type=event.type,
