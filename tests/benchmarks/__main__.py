@@ -31,7 +31,7 @@ CASES: tuple[Case, ...] = (
     case_fanout.HUNDRED,
     case_fanout.DISTINCT,
     case_fanout.PEAK,
-    case_replay.UNPACED,
+    case_replay.HISTORY,
     case_replay.TIMING,
 )
 _PROJECT = Path(__file__).parents[2]

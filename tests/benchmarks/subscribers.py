@@ -1,8 +1,9 @@
 """Many subscribers in one thread: what each has received, when, and whether all of it.
 
-Each reads its call as `stream_wire` does. What a message holds is read from its last bytes, the resume position:
+Each reads its call as `stream_wire` does. How far a message goes is read from its last bytes, the resume position:
 an unfiltered subscription gets every position, so the distance between two is the number of events. That this is
-so is checked: the first subscriber's messages are parsed whole, and every `_CHECK_EVERY`th of the others.
+so is checked: the first subscriber's messages are parsed whole, and every `_CHECK_EVERY`th of the others. Of a
+filtered one those events are counted that are in the parsed messages.
 """
 
 import threading
@@ -33,7 +34,8 @@ class Subscriber:
     parses: bool
     # Whether it gets every event: then the position tells how many.
     everything: bool
-    position: int = 0
+    # -1 until the subscription is confirmed.
+    position: int = -1
     events: int = 0
     lost: int = 0
     times_s: list[float] = field(default_factory=list)
@@ -50,20 +52,19 @@ class Subscriber:
 
     def _take_events(self, message: bytes) -> None:
         self._messages += 1
-        if self.parses or not self.everything or self._messages % _CHECK_EVERY == 1:
+        if self.parses or self._messages % _CHECK_EVERY == 1:
             batch = pb.SubscribeResponse.FromString(message).events
             positions = [event.position for event in batch.events]
             assert positions == sorted(set(positions)), "positions ascend"
             assert positions[-1] < batch.resume_position
             if self.everything:
                 self.lost += positions[-1] - positions[0] + 1 - len(positions)
-                if self.position:
-                    self.lost += positions[0] - self.position - 1
+                self.lost += positions[0] - self.position - 1
             self.events += 0 if self.everything else len(positions)
             position = batch.resume_position - 1
         else:
             position = _resume_position(message) - 1
-        if self.everything and self.position:
+        if self.everything:
             self.events += position - self.position
         self.position = position
         self.times_s.append(time.monotonic())
