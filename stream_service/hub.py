@@ -13,6 +13,7 @@ from shared.errors import EventException, EventStreamException
 from shared.log.types import Position
 from shared.rpc.drain import draining_error
 from stream_service.block import Block
+from stream_service.matcher import Matcher
 from stream_service.message_builder import MessageBuilder
 from stream_service.ring import Ring
 from stream_service.subscriber import Subscriber
@@ -42,6 +43,11 @@ class Hub:
     def members(self) -> int:
         """How many take places now."""
         return len(self._members)
+
+    @property
+    def filters(self) -> int:
+        """How many distinct filters the ephemeral subscribers have."""
+        return len(self._matchers())
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -95,10 +101,7 @@ class Hub:
                 self._evict(subscriber, first)
         self.ring.append(block)
         with block.columns_kept():
-            counts = {
-                matcher: matcher.count(self.ring, block.first, block.until)
-                for matcher in {subscriber.matcher for subscriber in self._live}
-            }
+            counts = {matcher: matcher.matching(block) for matcher in self._matchers()}
         for subscriber in self._live:
             self._publish(subscriber, counts[subscriber.matcher])
         self._changed()
@@ -118,6 +121,9 @@ class Hub:
             member.end(draining_error("the stream service"))
         if self._members:
             await self._all_left.wait()
+
+    def _matchers(self) -> set[Matcher]:
+        return {subscriber.matcher for subscriber in self._live}
 
     def _publish(self, subscriber: Subscriber, count: int) -> None:
         subscriber.subscription.published(

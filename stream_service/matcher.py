@@ -32,13 +32,18 @@ class Matcher:
             block.matches[self.key] = None if len(rows) == block.events.num_rows else rows
         return block.matches[self.key]
 
+    def matching(self, block: Block) -> int:
+        """How many events of a block match."""
+        rows = self.rows(block)
+        return block.events.num_rows if rows is None else len(rows)
+
     def events(self, block: Block, cursor: int, *, payload_as_struct: bool = False) -> EncodedEvents:
         """The matching events of a block from a cursor on."""
         events, rows = block.encoded(payload_as_struct=payload_as_struct), self.rows(block)
         start = block.row_of(cursor) if cursor > block.first else 0
         if rows is None:
             return events.slice(start, len(events))
-        return events.pick(rows[rows.searchsorted(start) :])
+        return events.pick(rows[rows.searchsorted(start) :] if start else rows)
 
     def count(self, ring: Ring, cursor: int, until: int) -> int:
         """How many events of positions [cursor, until) match. The ring must hold them."""

@@ -3,6 +3,8 @@
 Labels hold the names of the first LABELS_MAX subscriptions; the rest are "other", those without a name "unnamed".
 """
 
+from functools import cache
+
 from shared.clock import Clock
 from shared.telemetry.metrics import BoundedLabel, Metrics
 from stream_service.group_consumer import Share, ShareDelivery
@@ -24,7 +26,9 @@ class StreamMetrics:
         by_name = ["subscription"]
         self.subscribers = metrics.gauge("stream_subscribers", "Connected subscribers and consumers.")
         self.head_position = metrics.gauge("stream_head_position", "Highest position in the ring.")
-        self.delivered = metrics.counter("stream_delivered_events", "Events delivered.", by_name)
+        delivered = metrics.counter("stream_delivered_events", "Events delivered.", by_name)
+        # Asked for with each message; there are no more labels than LABELS_MAX and two.
+        self._delivered = cache(delivered.labels)
         self.dropped = metrics.counter("stream_dropped_events", "Events dropped, their buffer being full.", by_name)
         self.redelivered = metrics.counter("stream_redelivered_events", "Events delivered again.", by_name)
         self.parked = metrics.counter("stream_parked_events", "Events parked after too many failures.", by_name)
@@ -43,18 +47,18 @@ class StreamMetrics:
     def sent(self, subscriber: Subscriber, what: Delivery) -> None:
         """Count what a subscriber is sent."""
         if isinstance(what, Message):
-            self.delivered.labels(subscriber.label).inc(what.count)
+            self._delivered(subscriber.label).inc(what.count)
             if what.received_s is not None:
                 self.fanout_seconds.observe(self._clock.monotonic_s() - what.received_s)
         elif isinstance(what, History):
-            self.delivered.labels(subscriber.label).inc(len(what.events))
+            self._delivered(subscriber.label).inc(len(what.events))
         elif isinstance(what, Dropped):
             self.dropped.labels(subscriber.label).inc(what.count)
 
     def shared(self, name: str, what: ShareDelivery) -> None:
         """Count what a consumer of a group is sent."""
         if isinstance(what, Share):
-            self.delivered.labels(self.label(name)).inc(what.count)
+            self._delivered(self.label(name)).inc(what.count)
             self.redelivered.labels(self.label(name)).inc(len(what.redelivered))
 
     def received(self, recorded_ns: int) -> None:

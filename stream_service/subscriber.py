@@ -127,16 +127,16 @@ class Subscriber:
                     await self.changed.wait()
 
     def _from_ring(self) -> Message | None:
-        subscription = self.subscription
-        message = self.builder.build(self.matcher, subscription.cursor, payload_as_struct=self.payload_as_struct)
-        if message.until > subscription.cursor:
+        subscription, message = self.subscription, None
+        if subscription.cursor < self.ring.end:
+            message = self.builder.build(self.matcher, subscription.cursor, payload_as_struct=self.payload_as_struct)
             subscription.took(message.until, message.count)
             # There may be more, or notices.
             self.changed.set()
-        if message.until == self.ring.end and subscription.state is State.CATCHING_UP:
+        if subscription.cursor == self.ring.end and subscription.state is State.CATCHING_UP:
             subscription.reached_end()
             self.changed.set()
-        return message if message.count else None
+        return message if message and message.count else None
 
     async def _from_history(self) -> History | None:
         subscription = self.subscription

@@ -51,6 +51,14 @@ class EncodedEvents:
         """Where each event ends in the data."""
         return _ends(self.data)
 
+    @cached_property
+    def _each(self) -> Any:
+        """The bytes of each event, as an array over the data."""
+        offsets = np.concatenate(([0], self.ends))
+        return pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(self), [None, pa.py_buffer(offsets.data), pa.py_buffer(self.data)]
+        )
+
     def correlation_ids(self) -> set[str]:
         """The correlation ids that occur."""
         return {text for text in self.correlation_column().unique().to_pylist() if text}
@@ -76,11 +84,7 @@ class EncodedEvents:
         """The events of these rows, which grow."""
         if len(rows) == len(self):
             return self
-        offsets = np.concatenate(([0], self.ends))
-        values: Any = pa.LargeBinaryArray.from_buffers(
-            pa.large_binary(), len(self), [None, pa.py_buffer(offsets.data), pa.py_buffer(self.data)]
-        )
-        picked = values.take(pa.array(rows))
+        picked = self._each.take(pa.array(rows))
         return EncodedEvents(
             (picked.buffers()[2] or pa.py_buffer(b"")).to_pybytes(),
             self.positions[rows],

@@ -1,7 +1,7 @@
 """Filters over batches of live events: for each row at once whether the filter holds. Pure.
 
 Columns are compared as wholes, or once for each distinct value; what lies in the payload is read only for the rows
-that the rest of the filter has not decided, and once for all filters that look at the same `EventBatch`.
+that the rest of the filter has not decided. Both are done once for all filters that look at the same `EventBatch`.
 
 Invariant: the mask says of each row what the predicate of the same tree says of the event.
 """
@@ -82,7 +82,10 @@ def _compile(tree: Tree) -> _Masker:
     kind = kind_of(tree.field)
     if kind == "payload":
         return _whole_payload(tree)
-    return _payload_value(tree) if kind == "value" else _column(tree)
+    if kind == "value":
+        return _payload_value(tree)
+    compare = _column(tree)
+    return lambda events, _: events.mask_of(tree, compare)
 
 
 def _reads_payload(tree: Tree) -> bool:
@@ -112,22 +115,22 @@ def _any(operands: list[_Masker]) -> _Masker:
     return mask
 
 
-def _column(leaf: Leaf) -> _Masker:
-    """Compile a comparison of a field outside of the payload."""
+def _column(leaf: Leaf) -> Callable[[EventBatch], Mask]:
+    """Compile a comparison of a field outside of the payload, for every row."""
     if isinstance(leaf, Exists | IsNull):
         wants_value = isinstance(leaf, Exists) or leaf.negated
-        return lambda events, _: by_value(events.values(leaf.field), lambda value: (value is not None) is wants_value)
+        return lambda events: by_value(events.values(leaf.field), lambda value: (value is not None) is wants_value)
     if kind_of(leaf.field) in {"integer", "time"} and isinstance(leaf, Comparison | Between):
         return _integers(leaf)
     compare = comparer(leaf)
-    return lambda events, _: compare(events.values(leaf.field))
+    return lambda events: compare(events.values(leaf.field))
 
 
-def _integers(leaf: Comparison | Between) -> _Masker:
+def _integers(leaf: Comparison | Between) -> Callable[[EventBatch], Mask]:
     """Compare integers or times with the bounds of those that the comparison holds for."""
     numbers = [_number_of(value) for value in values_of(leaf) if isinstance(value, Number | Instant)]
     if not numbers:
-        return lambda _events, wanted: np.zeros_like(wanted)
+        return lambda events: np.zeros(len(events), np.bool_)
     if isinstance(leaf, Between):
         negated = leaf.negated
         interval = integers_that_are(">=", numbers[0]) & integers_that_are("<=", numbers[1])
@@ -135,8 +138,8 @@ def _integers(leaf: Comparison | Between) -> _Masker:
         negated = leaf.operator == "!="
         interval = integers_that_are("=" if negated else leaf.operator, numbers[0])
     if negated:
-        return lambda events, _: ~_is_within(events.integers(leaf.field), interval)
-    return lambda events, _: _is_within(events.integers(leaf.field), interval)
+        return lambda events: ~_is_within(events.integers(leaf.field), interval)
+    return lambda events: _is_within(events.integers(leaf.field), interval)
 
 
 def _number_of(value: Number | Instant) -> Decimal | int:

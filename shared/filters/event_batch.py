@@ -5,7 +5,7 @@ Invariants:
 - A payload is parsed at most once, and only where a filter cannot tell without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from shared.columns.answers import event_ids
 from shared.columns.arrow import Array, StringArray
 from shared.filters.fields import kind_of
 from shared.filters.payload_document import MISSING, PayloadDocument, compact_json, path_reader
-from shared.filters.tree import Field
+from shared.filters.tree import Field, Leaf
 
 Mask = npt.NDArray[np.bool_]
 Path = tuple[str | int, ...]
@@ -97,6 +97,7 @@ class EventBatch:
         self._columns: dict[str, Values] = {}
         self._integers: dict[str, npt.NDArray[Any]] = {}
         self._paths: dict[Path, PathValues] = {}
+        self._masks: dict[Leaf, Mask] = {}
 
     def __len__(self) -> int:
         return self._events.num_rows
@@ -133,6 +134,14 @@ class EventBatch:
         if found is None:
             found = self._paths[path] = PathValues(path, self.documents)
         found.read(wanted)
+        return found
+
+    def mask_of(self, leaf: Leaf, compare: Callable[["EventBatch"], Mask]) -> Mask:
+        """What a comparison of a column says of every row: made once for all filters that it is a part of."""
+        found = self._masks.get(leaf)
+        if found is None:
+            found = self._masks[leaf] = compare(self)
+            found.flags.writeable = False
         return found
 
     @cached_property

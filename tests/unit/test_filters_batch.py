@@ -107,6 +107,10 @@ def test_filters_share_what_was_read():
     agree("type = 'u' AND payload.a = 'x'", events, on=shared)
     agree("payload.a = 'x' OR payload.a >= 1", events, on=shared)
     agree("NOT (type = 't' AND payload.a IS NULL)", events, on=shared)
+    # Comparisons of columns are kept, whatever is made of them.
+    agree("type = 'u'", events, on=shared)
+    agree("NOT type = 'u'", events, on=shared)
+    agree("type = 'u' OR payload.b = 1", events, on=shared)
 
 
 def test_payload_is_read_only_where_it_decides():
