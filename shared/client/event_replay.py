@@ -26,11 +26,12 @@ from shared.client.options import reachable_address
 from shared.client.replay_messages import replay_request, session_request, state_message, state_of
 from shared.client.replay_options import ReplayOptions, ReplayPace
 from shared.client.replay_stream import ReplayRequest, ReplayStream
+from shared.client.stream_connection import StreamConnection
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
 from shared.errors import EventStreamException
 from shared.events import EventFilters, RecordedEvent, ReplayState
-from shared.rpc.channel import connect, connect_sync
+from shared.rpc.channel import connect_sync
 from shared.rpc.remote_error import from_rpc_error
 
 
@@ -43,7 +44,7 @@ class EventReplay:
         self._options = options or ReplayOptions()
         self._clock = clock or SystemClock()
         self._address = reachable_address(self._options.address or config.streaming.listen)
-        self._channel: grpc.aio.Channel | None = None
+        self._connection = StreamConnection(self._address)
         self._stream: ReplayStream | None = None
         self._state = ReplayState()
 
@@ -130,8 +131,7 @@ class EventReplay:
 
     async def close(self) -> None:
         """Close the connection; replays under way end."""
-        if self._channel is not None:
-            await self._channel.close()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,9 +144,7 @@ class EventReplay:
     async def _replay(
         self, request: ReplayRequest, filters: EventFilters, checkpoint_name: str | None
     ) -> AsyncGenerator[RecordedEvent, None]:
-        if self._channel is None:
-            self._channel = connect(self._address)
-        stream = self._stream = ReplayStream(self._channel, request, self._options, self._clock)
+        stream = self._stream = ReplayStream(self._connection, request, self._options, self._clock)
         save_at_s = self._clock.monotonic_s() + self._options.save_every_s
         state = ReplayState(filters=filters, speed=request.speed)
         async with aclosing(stream.events()) as messages:

@@ -14,18 +14,17 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-import grpc
 from eventlog.v1 import stream_service_pb2
 
 from shared.client.event_messages import filters_message, timestamp_message
 from shared.client.options import reachable_address
+from shared.client.stream_connection import StreamConnection
 from shared.client.stream_options import SlowConsumerPolicy, StartAt, StreamOptions
 from shared.client.stream_subscriber import StreamSubscriber
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig, load_config
 from shared.errors import EventStreamException
 from shared.events import EventFilters, RecordedEvent
-from shared.rpc.channel import connect
 
 _POLICIES = {
     None: stream_service_pb2.OVERFLOW_POLICY_UNSPECIFIED,
@@ -49,8 +48,7 @@ class EventStreamer:
         self._options = options or StreamOptions()
         self._clock = clock or SystemClock()
         listen = (config or load_config(None)).streaming.listen
-        self._address = reachable_address(self._options.address or listen)
-        self._channel: grpc.aio.Channel | None = None
+        self._connection = StreamConnection(reachable_address(self._options.address or listen))
         self.subscribers: dict[str, StreamSubscriber] = {}
 
     async def subscribe(
@@ -83,10 +81,8 @@ class EventStreamer:
             buffer_size=buffer_size,
             overflow_policy=_POLICIES[policy],
         )
-        if self._channel is None:
-            self._channel = connect(self._address)
         subscriber = StreamSubscriber(
-            self._channel, request, self._options, self._clock, auto_acknowledge=auto_acknowledge
+            self._connection, request, self._options, self._clock, auto_acknowledge=auto_acknowledge
         )
         await subscriber.connect()
         self.subscribers[subscriber_id] = subscriber
@@ -113,9 +109,7 @@ class EventStreamer:
             for subscriber_id in list(self.subscribers):
                 await self.unsubscribe(subscriber_id)
         finally:
-            if self._channel is not None:
-                await self._channel.close()
-                self._channel = None
+            await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,13 +14,13 @@ import grpc
 from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.client.replay_options import ReplayOptions
+from shared.client.stream_connection import StreamConnection
 from shared.clock import Clock
 from shared.errors import EventStreamException
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 
 ReplayRequest = stream_service_pb2.ReplayRequest | stream_service_pb2.ReplaySessionRequest
 
-_SERVICE = "/eventlog.v1.StreamService"
 # Ends of calls that say nothing of the replay.
 _RETRYABLE_CODES = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
@@ -30,21 +30,14 @@ _RETRYABLE_CODES = frozenset(
 class ReplayStream:
     """A replay that is taken up again where it broke off. Belongs to one event loop."""
 
-    def __init__(self, channel: grpc.aio.Channel, request: ReplayRequest, options: ReplayOptions, clock: Clock) -> None:
+    def __init__(
+        self, connection: StreamConnection, request: ReplayRequest, options: ReplayOptions, clock: Clock
+    ) -> None:
+        self._connection = connection
         self._options = options
         self._clock = clock
         self._request = request
-        is_session = isinstance(request, stream_service_pb2.ReplaySessionRequest)
-        self._call = channel.unary_stream(
-            f"{_SERVICE}/ReplaySession" if is_session else f"{_SERVICE}/Replay",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=stream_service_pb2.ReplayResponse.FromString,
-        )
-        self._control = channel.unary_unary(
-            f"{_SERVICE}/ControlReplay",
-            request_serializer=stream_service_pb2.ControlReplayRequest.SerializeToString,
-            response_deserializer=stream_service_pb2.ControlReplayResponse.FromString,
-        )
+        self._calls = connection.calls
         self._replay_id = ""
         self._runs = False
         self._begun = False
@@ -69,7 +62,7 @@ class ReplayStream:
         if self._replay_id:
             request = stream_service_pb2.ControlReplayRequest(replay_id=self._replay_id, speed=speed, paused=paused)
             try:
-                await self._control(request, timeout=self._options.call_timeout_s)
+                await self._connection.calls.ControlReplay(request, timeout=self._options.call_timeout_s)
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
                 if error.reason != "REPLAY_NOT_FOUND" and not _is_passing(error):
@@ -94,7 +87,7 @@ class ReplayStream:
 
     async def _attempt(self) -> AsyncGenerator[event_pb2.Event, None]:
         """The events until the replay is complete. Raises RemoteError where it breaks off before."""
-        call = self._call(self._request)
+        call = self._call()
         try:
             async for message in self._messages(call):
                 kind = message.WhichOneof("message")
@@ -115,6 +108,12 @@ class ReplayStream:
         finally:
             call.cancel()
 
+    def _call(self) -> Any:
+        self._calls = self._connection.calls
+        if isinstance(self._request, stream_service_pb2.ReplaySessionRequest):
+            return self._calls.ReplaySession(self._request)
+        return self._calls.Replay(self._request)
+
     async def _messages(self, call: Any) -> AsyncIterator[stream_service_pb2.ReplayResponse]:
         while True:
             try:
@@ -123,6 +122,7 @@ class ReplayStream:
             except grpc.RpcError as error:
                 raise from_rpc_error(error) from error
             except TimeoutError:
+                await self._connection.give_up(self._calls)
                 raise _broken_off(f"was silent for {self._options.silence_s_max:g} s") from None
             if message is grpc.aio.EOF:
                 await self._raise_status(call)

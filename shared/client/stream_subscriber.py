@@ -1,8 +1,9 @@
 """StreamSubscriber: one subscription as its program sees it, whatever happens to the connection.
 
 Invariants: an ephemeral subscription gives every event once, in the order of positions, but for those that the
-service says it dropped; a durable one gives each at least once. A stream that breaks off, or is silent for two
-heartbeats, is taken up where it was; an error that a repetition would not mend, or that lasts, is the program's.
+service says it dropped; a durable one gives each at least once. A stream that breaks off is taken up where it was, and
+one that is silent for two heartbeats over another connection; an error that a repetition would not mend, or that lasts,
+is the program's.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from eventlog.v1 import stream_service_pb2
 
 from shared.client.acknowledger import Acknowledger
 from shared.client.event_messages import event_of
+from shared.client.stream_connection import StreamConnection
 from shared.client.stream_options import StreamOptions
 from shared.client.stream_statistics import StreamStatistics
 from shared.clock import Clock
@@ -22,11 +24,10 @@ from shared.errors import EventStreamException
 from shared.events import RecordedEvent
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 
-_SERVICE = "/eventlog.v1.StreamService"
 # Ends of calls that say nothing of the subscription.
 _PASSING_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
-# Until the service has said how often it speaks.
-_SILENCE_S_MAX = 30.0
+# How long the service may take to confirm a subscription, before it has said how often it speaks.
+_CONFIRMATION_S_MAX = 30.0
 
 
 class StreamSubscriber:
@@ -34,7 +35,7 @@ class StreamSubscriber:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        connection: StreamConnection,
         request: stream_service_pb2.SubscribeRequest,
         options: StreamOptions,
         clock: Clock,
@@ -42,23 +43,15 @@ class StreamSubscriber:
         auto_acknowledge: bool,
     ) -> None:
         self.statistics = StreamStatistics()
+        self._connection = connection
         self._request = request
         self._options = options
         self._clock = clock
         self._auto_acknowledge = auto_acknowledge and bool(request.subscription)
-        self._subscribe = channel.unary_stream(
-            f"{_SERVICE}/Subscribe",
-            request_serializer=stream_service_pb2.SubscribeRequest.SerializeToString,
-            response_deserializer=stream_service_pb2.SubscribeResponse.FromString,
-        )
-        self._acknowledge = channel.unary_unary(
-            f"{_SERVICE}/Acknowledge",
-            request_serializer=stream_service_pb2.AcknowledgeRequest.SerializeToString,
-            response_deserializer=stream_service_pb2.AcknowledgeResponse.FromString,
-        )
         self._acknowledger = Acknowledger(self._send_positions, options)
+        self._calls = connection.calls
         self._call: Any = None
-        self._silence_s = _SILENCE_S_MAX
+        self._silence_s = _CONFIRMATION_S_MAX
         self._failures = 0
         self._failing_since_s = 0.0
         self._taken = False
@@ -76,9 +69,10 @@ class StreamSubscriber:
     async def connect(self) -> None:
         """Return when the subscription stands: what is logged from here on is delivered. Raises RemoteError."""
         while self._call is None:
-            call = self._subscribe(self._request)
+            self._calls = self._connection.calls
+            call = self._calls.Subscribe(self._request)
             try:
-                message = await self._read(call)
+                message = await self._read(call, within_s=_CONFIRMATION_S_MAX)
                 self._confirmed(message.confirmed)
                 self._call = call
             except RemoteError as error:
@@ -136,7 +130,7 @@ class StreamSubscriber:
     async def _events_of_call(self) -> AsyncGenerator[RecordedEvent, None]:
         """The events until the stream breaks off. Raises RemoteError, always."""
         while True:
-            message = await self._read(self._call)
+            message = await self._read(self._call, within_s=self._silence_s)
             kind = message.WhichOneof("message")
             if kind == "events":
                 self.statistics.redelivered_events += len(message.events.redeliveries)
@@ -166,7 +160,7 @@ class StreamSubscriber:
     def _confirmed(self, confirmed: stream_service_pb2.SubscriptionConfirmed) -> None:
         self._failures = 0
         self._request.consumer = confirmed.consumer
-        self._silence_s = 2 * confirmed.heartbeat_interval.ToNanoseconds() / 1e9 or _SILENCE_S_MAX
+        self._silence_s = 2 * confirmed.heartbeat_interval.ToNanoseconds() / 1e9 or _CONFIRMATION_S_MAX
         self._resume_at(confirmed.start_position)
 
     def _resume_at(self, position: int) -> None:
@@ -175,14 +169,15 @@ class StreamSubscriber:
             self._request.start.Clear()
             self._request.start.position = position
 
-    async def _read(self, call: Any) -> stream_service_pb2.SubscribeResponse:
+    async def _read(self, call: Any, *, within_s: float) -> stream_service_pb2.SubscribeResponse:
         try:
-            async with asyncio.timeout(self._silence_s):
+            async with asyncio.timeout(within_s):
                 message = await call.read()
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         except TimeoutError:
-            raise _broken_off(f"was silent for {self._silence_s:g} s") from None
+            await self._connection.give_up(self._calls)
+            raise _broken_off(f"was silent for {within_s:g} s") from None
         if not isinstance(message, stream_service_pb2.SubscribeResponse):
             raise _broken_off("ended without saying why")
         return message
@@ -208,7 +203,7 @@ class StreamSubscriber:
         if not self.durable:
             raise EventStreamException("only a durable subscription is acknowledged: subscribe with durable=True")
         try:
-            await self._acknowledge(request, timeout=self._options.call_timeout_s)
+            await self._connection.calls.Acknowledge(request, timeout=self._options.call_timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

@@ -37,9 +37,15 @@ class ChannelLimits:
         )
 
 
-def connect(address: str, *, limits: ChannelLimits | None = None) -> grpc.aio.Channel:
-    """Return an asyncio channel to host:port. Connects at the first call; close it or use it as a context."""
-    return grpc.aio.insecure_channel(address, options=(limits or ChannelLimits()).options())
+def connect(address: str, *, limits: ChannelLimits | None = None, shared: bool = True) -> grpc.aio.Channel:
+    """Return an asyncio channel to host:port. Connects at the first call; close it or use it as a context.
+
+    shared: whether channels of this process to the same address may use the same connection, as they do by default.
+    """
+    options = (limits or ChannelLimits()).options()
+    return grpc.aio.insecure_channel(
+        address, options=options if shared else (*options, ("grpc.use_local_subchannel_pool", 1))
+    )
 
 
 def connect_sync(address: str, *, limits: ChannelLimits | None = None) -> grpc.Channel:

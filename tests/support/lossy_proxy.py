@@ -11,75 +11,43 @@ import contextlib
 import random
 import socket
 import threading
-from typing import Self
+from collections.abc import Callable
+
+from tests.support.tcp_proxy import TcpProxy
 
 # Bytes of answers that pass: about what opening an HTTP/2 connection takes, and up to a dozen small answers.
 _PASSED_BYTES = (100, 1_500)
 _SILENCE_S = 1.0
 _SILENT_SHARE = 0.3
-_CHUNK_BYTES = 65_536
 
 
-class LossyProxy:
-    """Listens on a port of its own while it is entered."""
+class LossyProxy(TcpProxy):
+    """Loses the answers of each connection from some place on."""
 
     def __init__(self, target: str, chance: random.Random) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        super().__init__(target)
         self._chance = chance
-        self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
+    def carry(self, client: socket.socket, service: socket.socket) -> None:
+        """Carry requests, and some of the answers."""
+        silence_s = _SILENCE_S if self._chance.random() < _SILENT_SHARE else 0.0
+        requests = threading.Thread(target=self.pump, args=(client, service, lambda data: data))
+        requests.start()
+        self.pump(service, client, _first_bytes(self._chance.randint(*_PASSED_BYTES)))
+        self.stopped.wait(silence_s)
+        for each in (client, service):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        requests.join()
 
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        # A blocked accept() is ended by shutdown, not by close.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in list(self._threads):
-            thread.join(10)
-            assert not thread.is_alive()
 
-    def _start(self, target, *arguments) -> None:
-        thread = threading.Thread(target=target, args=arguments)
-        self._threads.append(thread)
-        thread.start()
+def _first_bytes(bytes_max: int) -> Callable[[bytes], bytes | None]:
+    """Let whole reads pass as long as they are not more than this together."""
+    passed = 0
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                silence_s = _SILENCE_S if self._chance.random() < _SILENT_SHARE else 0.0
-                self._start(self._carry, client, self._chance.randint(*_PASSED_BYTES), silence_s)
+    def becomes(data: bytes) -> bytes | None:
+        nonlocal passed
+        passed += len(data)
+        return data if passed <= bytes_max else None
 
-    def _carry(self, client: socket.socket, passed_bytes: int, silence_s: float) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(self._target) as service:
-            client.settimeout(0.1)
-            service.settimeout(0.1)
-            requests = threading.Thread(target=self._pump, args=(client, service, None))
-            requests.start()
-            self._pump(service, client, passed_bytes)
-            self._stopped.wait(silence_s)
-            for each in (client, service):
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-            requests.join()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, bytes_max: int | None) -> None:
-        """Carry bytes one way until either side closes, or so many would be passed."""
-        passed = 0
-        with contextlib.suppress(OSError):
-            while not self._stopped.is_set():
-                try:
-                    data = source.recv(_CHUNK_BYTES)
-                except TimeoutError:
-                    continue
-                passed += len(data)
-                if not data or (bytes_max is not None and passed > bytes_max):
-                    return
-                sink.sendall(data)
+    return becomes
