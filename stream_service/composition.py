@@ -16,6 +16,7 @@ from stream_service import subscription_wire
 from stream_service.checkpoints import CheckpointStore
 from stream_service.durable_subscriptions import DurableSubscriptions
 from stream_service.feed import Feed
+from stream_service.group import GroupLimits
 from stream_service.hub import Hub
 from stream_service.log_source import LogCodec, QueryLog
 from stream_service.matcher import Matchers
@@ -30,6 +31,7 @@ from stream_service.saved_positions import SavedPositions
 from stream_service.servicer import StreamServicer
 from stream_service.starts import Starts
 from stream_service.stream_metrics import StreamMetrics
+from stream_service.subscription_admin_servicer import SubscriptionAdminServicer
 from stream_service.subscription_servicer import SubscriptionLimits, SubscriptionServicer
 
 SERVICE = "stream_service"
@@ -58,16 +60,16 @@ async def run(config: EventConfig) -> None:
             feed=feed,
             history=history,
             durables=durables,
-            starts=starts,
             matchers=Matchers(clock),
             clock=clock,
             metrics=stream_metrics,
             limits=_limits(config),
         )
+        administration = SubscriptionAdminServicer(hub=hub, feed=feed, history=history, durables=durables)
         server = _server(config, metrics, clock)
         server.add_service(
             stream_service_pb2.DESCRIPTOR.services_by_name["StreamService"],
-            StreamServicer(subscriptions, replays, PublishServicer(feed, server.drain)),
+            StreamServicer(subscriptions, administration, replays, PublishServicer(feed, server.drain)),
             write_timeout_s=config.streaming.slow_consumer_timeout,
         )
 
@@ -120,7 +122,10 @@ async def _durables(
         clock,
         metrics,
         subscriptions_max=config.streaming.max_durable_subscriptions,
-        deliveries_max=config.streaming.max_deliveries,
+        group_limits=GroupLimits(
+            deliveries_max=config.streaming.max_deliveries,
+            acknowledge_timeout_s=config.streaming.acknowledge_timeout,
+        ),
     )
     await durables.load()
     return durables

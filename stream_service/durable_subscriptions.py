@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from shared.clock import Clock
 from shared.errors import EventException, EventStreamException
 from stream_service.checkpoints import CheckpointStore, Record
-from stream_service.group import Group, Reading
+from stream_service.group import Group, GroupLimits, Reading
 from stream_service.group_consumer import GroupConsumer
 from stream_service.hub import Hub
 from stream_service.starts import Start, StartAsked, Starts
@@ -40,7 +40,7 @@ class DurableSubscriptions:
         metrics: StreamMetrics,
         *,
         subscriptions_max: int,
-        deliveries_max: int,
+        group_limits: GroupLimits,
     ) -> None:
         self._store = store
         self._hub = hub
@@ -48,7 +48,7 @@ class DurableSubscriptions:
         self._clock = clock
         self._metrics = metrics
         self._subscriptions_max = subscriptions_max
-        self._deliveries_max = deliveries_max
+        self._group_limits = group_limits
         self._groups: dict[str, Group] = {}
         self._saved: dict[str, Record] = {}
         self._saving: dict[str, asyncio.Lock] = {}
@@ -63,13 +63,14 @@ class DurableSubscriptions:
             self._admit(record)
 
     async def run(self) -> None:
-        """Read for those that have consumers, and store what moves, until cancelled."""
+        """Read for those that have consumers, watch these, and store what moves, until cancelled."""
         async with self._tasks:
             self._running = True
             try:
                 while True:
                     await asyncio.sleep(SAVE_S)
                     for group in list(self._groups.values()):
+                        group.end_overdue()
                         await self._save_quietly(group)
             finally:
                 self._running = False
@@ -91,6 +92,12 @@ class DurableSubscriptions:
             raise not_found(name)
         return group
 
+    async def start(self, asked: StartAsked) -> Start:
+        """Where a subscription begins that asks for this. Raises EventException."""
+        if asked.checkpoint is not None:
+            asked = StartAsked(position=self.get(asked.checkpoint).ledger.checkpoint + 1)
+        return await self._starts.resolve(asked)
+
     async def open(self, name: str, asked: StartAsked) -> tuple[Group, Start]:
         """The subscription of a name, made where there is none, and where it goes on.
 
@@ -106,7 +113,7 @@ class DurableSubscriptions:
                     "streaming.max_durable_subscriptions allows: delete some",
                     reason="TOO_MANY_SUBSCRIPTIONS",
                 )
-            start = await self._starts.resolve(asked)
+            start = await self.start(asked)
             group = self._admit(Record(name, self._clock.now_ns(), start.position - 1))
             try:
                 await self.save(group)
@@ -142,7 +149,7 @@ class DurableSubscriptions:
     async def seek(self, name: str, asked: StartAsked) -> int:
         """Move a subscription; returns the next position. Raises EventException."""
         group = self.get(name)
-        start = await self._starts.resolve(asked)
+        start = await self.start(asked)
         group.dismiss_all(lambda: _moved(name))
         group.ledger.reset(start.position - 1)
         await self.save(group)
@@ -159,7 +166,7 @@ class DurableSubscriptions:
                 self._saved.pop(name, None)
 
     def _admit(self, record: Record) -> Group:
-        group = Group(record, self._hub.ring, self._clock, deliveries_max=self._deliveries_max)
+        group = Group(record, self._hub.ring, self._clock, self._group_limits)
         label = self._metrics.label(record.name)
         group.on_parked = self._metrics.parked.labels(label).inc
         self._groups[record.name] = group

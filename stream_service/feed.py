@@ -1,20 +1,18 @@
 """From published frames to the ring: in order, without a gap, whatever was lost on the way.
 
-    Publish ──take──▶ [incoming] ──pump──▶ blocks ──▶ hub
-                 └──▶ [ahead]       └── gap: history
+    Publish ──take──▶ arrivals ──pump──▶ blocks ──▶ hub
+                                   └── gap: history
 
-Frames that follow what is known are incoming; those beyond a gap wait ahead of it, until history has filled it. A gap
-wider than GAP_EVENTS_MAX is left out: subscribers read it for themselves, as they do what is old. While nobody
-publishes, the query service is asked where the log ends, and all that is new is a gap.
+Frames beyond a gap wait until history has filled it. A gap wider than GAP_EVENTS_MAX is left out: subscribers read it
+for themselves, as they do what is old. While nobody publishes, the query service is asked where the log ends, and all
+that is new is a gap.
 
-Invariants: the ring grows in the order of positions, each position once; incoming and ahead are bounded in bytes:
-who publishes waits, or what is ahead is forgotten and becomes part of the gap. Nothing is decoded while nobody
-subscribes.
+Invariants: the ring grows in the order of positions, each position once; what arrives is bounded in bytes: who
+publishes waits. Nothing is decoded while nobody subscribes.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Protocol
@@ -25,18 +23,18 @@ from shared.clock import Clock
 from shared.errors import EventException, EventValidationException, FieldViolation
 from shared.log.frame import FrameDamaged
 from shared.log.types import Position
+from stream_service.arrivals import Arrivals
 from stream_service.block import Block, Forms
 from stream_service.hub import Hub
 from stream_service.published_frames import PublishedFrame, split_frames
 from stream_service.stream_metrics import StreamMetrics
 
-INCOMING_BYTES_MAX = 16 * 1024 * 1024
-AHEAD_BYTES_MAX = 32 * 1024 * 1024
 GAP_EVENTS_MAX = 200_000
 BLOCK_EVENTS_MAX = 4_096
-# Between two rounds of messages, for each subscriber: keeps them at some thousands of messages a second in all,
-# beyond which more messages would only be smaller ones.
+# Between two rounds of messages, for each subscriber, and for each distinct filter: keeps them at some thousands of
+# messages a second in all, beyond which more messages would only be smaller ones.
 ROUND_S_PER_SUBSCRIBER = 0.0002
+ROUND_S_PER_FILTER = 0.0002
 ROUND_S_MAX = 0.1
 # How often the query service is asked, while nobody publishes, where the log ends.
 POLL_S = 1.0
@@ -80,12 +78,7 @@ class Feed:
         self._metrics = metrics
         self._forms: Forms | None = None
         self._log_id = ""
-        self._incoming: deque[PublishedFrame] = deque()
-        self._incoming_bytes = 0
-        self._ahead: deque[PublishedFrame] = deque()
-        self._ahead_bytes = 0
-        # First position that is neither in the ring nor incoming.
-        self._next = Position(1)
+        self._arrivals = Arrivals()
         # The position behind the last that is known to be committed.
         self.end = Position(1)
         self._filling = False
@@ -113,7 +106,7 @@ class Feed:
         self._identify(log_id)
         self._heard_s = self._clock.monotonic_s()
         received = split_frames(frames, self._heard_s)
-        while self._incoming_bytes > INCOMING_BYTES_MAX:
+        while self._arrivals.is_full:
             self._room.clear()
             await self._room.wait()
         if not self._ready.is_set():
@@ -121,7 +114,8 @@ class Feed:
             self._begin(first)
         for frame in received:
             self._metrics.received(frame.header.recorded_at)
-            self._place(frame)
+            self._arrivals.place(frame, filling=self._filling)
+            self._note_end(Position(frame.header.positions.last + 1))
         self._note_end(Position(passed_position + 1))
         self._work.set()
         return self.end - 1
@@ -147,34 +141,12 @@ class Feed:
         self._forms = self._forms or self._codec.forms(log_id)
 
     def _begin(self, first: Position) -> None:
-        self._next = self.end = first
+        self._arrivals.next = self.end = first
         self._hub.restart(first)
         self._ready.set()
 
     def _note_end(self, end: Position) -> None:
         self.end = max(self.end, end)
-
-    def _place(self, frame: PublishedFrame) -> None:
-        first, last = frame.header.positions.first, frame.header.positions.last
-        if last < self._next:
-            return
-        if first <= self._next and not self._filling:
-            self._incoming.append(frame)
-            self._incoming_bytes += len(frame.data)
-            self._next = Position(last + 1)
-        else:
-            self._ahead.append(frame)
-            self._ahead_bytes += len(frame.data)
-            while self._ahead_bytes > AHEAD_BYTES_MAX:
-                self._ahead_bytes -= len(self._ahead.popleft().data)
-        self._note_end(Position(last + 1))
-
-    def _close_up(self) -> None:
-        """Let those ahead follow, where the gap before them is filled."""
-        while self._ahead and self._ahead[0].header.first_position <= self._next:
-            frame = self._ahead.popleft()
-            self._ahead_bytes -= len(frame.data)
-            self._place(frame)
 
     async def _poll(self) -> None:
         """Ask where the log ends, as long as nobody says so."""
@@ -192,24 +164,22 @@ class Feed:
 
     async def _pump(self) -> None:
         while True:
-            if self._incoming:
-                await self._publish_incoming()
-            elif self._next < self.end:
+            if self._arrivals:
+                await self._publish_arrivals()
+            elif self._arrivals.next < self.end:
                 await self._fill_gap()
             else:
                 return
-            self._close_up()
-            await asyncio.sleep(min(self._hub.members * ROUND_S_PER_SUBSCRIBER, ROUND_S_MAX))
+            self._arrivals.close_up()
+            await asyncio.sleep(self._round_s())
 
-    async def _publish_incoming(self) -> None:
+    def _round_s(self) -> float:
+        round_s = self._hub.members * ROUND_S_PER_SUBSCRIBER + self._hub.filters * ROUND_S_PER_FILTER
+        return min(round_s, ROUND_S_MAX)
+
+    async def _publish_arrivals(self) -> None:
         """Make one round of what came since the last."""
-        frames: list[PublishedFrame] = []
-        events = 0
-        while self._incoming and (not frames or events + self._incoming[0].header.count <= BLOCK_EVENTS_MAX):
-            frame = self._incoming.popleft()
-            self._incoming_bytes -= len(frame.data)
-            events += frame.header.count
-            frames.append(frame)
+        frames = self._arrivals.take(BLOCK_EVENTS_MAX)
         self._room.set()
         if not self._hub.members:
             self._hub.restart(Position(frames[-1].header.positions.last + 1))
@@ -251,8 +221,8 @@ class Feed:
 
     async def _fill_gap(self) -> None:
         """Read from history what is missing before those ahead, or before the end."""
-        until = self._ahead[0].header.first_position if self._ahead else self.end
-        if not self._hub.members or self._forms is None or until - self._next > GAP_EVENTS_MAX:
+        until = self._arrivals.gap_until or self.end
+        if not self._hub.members or self._forms is None or until - self._arrivals.next > GAP_EVENTS_MAX:
             self._go_on_at(until)
             return
         self._filling = True
@@ -264,19 +234,19 @@ class Feed:
             _log.warning("cannot fill a gap; subscribers read history instead", extra={"error": str(error)})
         finally:
             self._filling = False
-        if self._next < until:
+        if self._arrivals.next < until:
             self._go_on_at(until)
 
     async def _read_gap(self, until: Position) -> None:
-        async with aclosing(self._log.read(self._next, until)) as batches:
+        async with aclosing(self._log.read(self._arrivals.next, until)) as batches:
             async for events in batches:
                 for block in self._cut(events, self._hub.ring.end):
                     self._hub.append(block)
-                self._next = self._hub.ring.end
+                self._arrivals.next = self._hub.ring.end
 
     def _go_on_at(self, position: Position) -> None:
         self._hub.restart(position)
-        self._next = position
+        self._arrivals.next = position
 
 
 def concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -1,7 +1,8 @@
 """A durable subscription at work: reads for all its consumers, and hands each its share.
 
 Invariants: what is acknowledged is stored before that is confirmed; while nobody is connected nothing is read and only
-positions are kept; a consumer that is blocked holds up others no earlier than when the ledger's window is full.
+positions are kept; a consumer that is blocked holds up others no earlier than when the ledger's window is full, and no
+longer than until its acknowledgements are overdue.
 """
 
 import asyncio
@@ -12,20 +13,23 @@ import numpy as np
 
 from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents
-from shared.errors import EventException, EventValidationException, FieldViolation
+from shared.errors import EventException, EventStreamException, EventValidationException, FieldViolation
 from stream_service.catch_up import CatchUp, Missing, ReadRange, Taken
-from stream_service.checkpoints import ParkedRecord, Record
-from stream_service.failures import Failure, Parked
+from stream_service.checkpoints import Record
+from stream_service.failures import Failure
 from stream_service.group_consumer import GroupConsumer, Redelivered, Share
-from stream_service.ledger import Ledger
 from stream_service.matcher import Matcher
+from stream_service.overdue import Deadlines, Overdue
 from stream_service.ring import Ring
 from stream_service.slots import CONSUMERS_MAX, slots_of
+from stream_service.stored_ledger import ledger_of, record_of
 from stream_service.subscriber import Beat
 from stream_service.subscription import CaughtUp, Dropped
 
 # Notices that wait for a consumer that does not take them.
 NOTICES_MAX = 100
+# What is said of an event whose acknowledgement has not come.
+_NOT_IN_TIME = "not acknowledged in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,22 @@ class Reading:
         return self.matcher.key, self.payload_form
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimits:
+    """What the configuration allows; see the section `streaming`."""
+
+    deliveries_max: int
+    acknowledge_timeout_s: float
+
+
 class Group:
     """One durable subscription, by name. Belongs to one event loop."""
 
-    def __init__(self, record: Record, ring: Ring, clock: Clock, *, deliveries_max: int) -> None:
+    def __init__(self, record: Record, ring: Ring, clock: Clock, limits: GroupLimits) -> None:
         self.name = record.name
         self.created_ns = record.created_ns
-        self.ledger = ledger_of(record, deliveries_max=deliveries_max)
+        self.ledger = ledger_of(record, deliveries_max=limits.deliveries_max)
+        self._deadlines = Deadlines(limits.acknowledge_timeout_s)
         self.consumers: dict[str, GroupConsumer] = {}
         # Called with the number of events parked.
         self.on_parked: Callable[[int], None] = lambda _count: None
@@ -79,18 +92,7 @@ class Group:
 
     def record(self) -> Record:
         """What is to be stored of it now."""
-        ledger = self.ledger
-        return Record(
-            name=self.name,
-            created_ns=self.created_ns,
-            checkpoint=ledger.checkpoint,
-            done=ledger.done_beyond().tolist(),
-            failures=dict(ledger.failures),
-            parked=[
-                ParkedRecord(position, parked.failures, parked.failure, parked.parked_ns)
-                for position, parked in sorted(ledger.parked.items())
-            ],
-        )
+        return record_of(self.name, self.created_ns, self.ledger)
 
     def check_joinable(self, reading: Reading) -> None:
         """Raise EventValidationException where a consumer cannot join those who are here."""
@@ -109,17 +111,25 @@ class Group:
         self.consumers[consumer.name] = consumer
         self._wake()
 
-    def dismiss(self, consumer: GroupConsumer, error: EventException) -> None:
-        """End a consumer's stream with this error, and give what it has to the others now."""
-        consumer.end(error)
+    def dismiss(self, consumer: GroupConsumer, error: EventException, *, failure: str | None = None) -> None:
+        """End a consumer's stream with this error, and give what it has to the others now.
+
+        failure: what it has failed with at the first event that it had not acknowledged.
+        """
+        consumer.end(error, failure=failure)
         self.leave(consumer)
+
+    def make_way_for(self, name: str) -> None:
+        """Dismiss the consumer of this name, if there is one: it has connected anew."""
+        if (consumer := self.consumers.get(name)) is not None:
+            self.dismiss(consumer, _replaced(name))
 
     def leave(self, consumer: GroupConsumer) -> None:
         """Give what a consumer has to the others. Once it was dismissed, this does nothing."""
         if self.consumers.get(consumer.name) is not consumer:
             return
         del self.consumers[consumer.name]
-        parked = self.ledger.leave(consumer.name, blamed=not consumer.dismissed, now_ns=self._clock.now_ns())
+        parked = self.ledger.leave(consumer.name, failure=consumer.failure, now_ns=self._clock.now_ns())
         self.on_parked(len(parked))
         if not self.consumers:
             self._caught_up = False
@@ -138,6 +148,14 @@ class Group:
         self.on_parked(len(parked))
         self._wake()
         return parked
+
+    def end_overdue(self) -> None:
+        """Take from consumers what they have left unacknowledged for too long."""
+        for name, (position, what) in self._deadlines.look(self.ledger.consumers, self._clock.monotonic_s()).items():
+            if what is Overdue.EVENT:
+                self.acknowledge([], up_to=0, consumer="", failed=[position], text=_NOT_IN_TIME)
+            else:
+                self.dismiss(self.consumers[name], _overdue(position), failure=_NOT_IN_TIME)
 
     def retry(self, events: EncodedEvents) -> int:
         """Try parked events again, with the consumers that are connected; returns how many."""
@@ -158,7 +176,7 @@ class Group:
         if not parcels:
             return None
         redelivered = [
-            Redelivered(position, self._failures(position))
+            Redelivered(position, self.ledger.failures.of(position))
             for parcel in parcels
             if parcel.again
             for position in parcel.positions.tolist()
@@ -244,23 +262,26 @@ class Group:
             consumer.notices = [*consumer.notices, notice][-NOTICES_MAX:]
             consumer.changed.set()
 
-    def _failures(self, position: int) -> int:
-        parked = self.ledger.parked.get(position)
-        return parked.failures if parked else self.ledger.failures.get(position, 0)
-
     def _wake(self) -> None:
         self.changed.set()
         for consumer in self.consumers.values():
             consumer.changed.set()
 
 
-def ledger_of(record: Record, *, deliveries_max: int) -> Ledger:
-    """A ledger that goes on where a record was stored."""
-    ledger = Ledger(record.checkpoint, deliveries_max=deliveries_max)
-    ledger.done = np.array(record.done, np.uint64)
-    ledger.failures = dict(record.failures)
-    ledger.parked = {each.position: Parked(each.failures, each.failure, each.parked_ns) for each in record.parked}
-    return ledger
+def _replaced(consumer: str) -> EventStreamException:
+    return EventStreamException(
+        f"another consumer named {consumer!r} has connected and taken this one's place: give each its own name",
+        reason="CONSUMER_REPLACED",
+    )
+
+
+def _overdue(position: int) -> EventStreamException:
+    return EventStreamException(
+        f"position {position} was not acknowledged within streaming.acknowledge_timeout, nor anything else: subscribe "
+        "again, acknowledge events one by one as they are done with, or let the service wait longer",
+        reason="ACKNOWLEDGEMENT_OVERDUE",
+        position=position,
+    )
 
 
 def _invalid(field_name: str, problem: str) -> EventValidationException:

@@ -61,13 +61,13 @@ class GroupConsumer:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     notices: list[CaughtUp | Dropped] = field(default_factory=list)
     ended: EventException | None = None
-    # Whether its end is nobody's fault but ours.
-    dismissed: bool = False
+    # Should it end now: what it has failed with at the first event that it had not acknowledged; None where it has not.
+    failure: str | None = ""
 
-    def end(self, error: EventException) -> None:
-        """End its stream with this error; what it holds is not counted as failed."""
+    def end(self, error: EventException, *, failure: str | None = None) -> None:
+        """End its stream with this error. failure: what it has failed with at the first event that it holds."""
         if self.ended is None:
-            self.ended, self.dismissed = error, True
+            self.ended, self.failure = error, failure
             self.changed.set()
 
     async def messages(self) -> AsyncGenerator[ShareDelivery, None]:

@@ -1,4 +1,4 @@
-"""Subscriptions of StreamService over gRPC: translates, and puts a subscriber together from its parts."""
+"""Subscribe of StreamService over gRPC: translates, and puts a subscriber together from its parts."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -20,7 +20,7 @@ from stream_service.group_consumer import GroupConsumer
 from stream_service.hub import Hub
 from stream_service.matcher import Matchers
 from stream_service.replay_history import QueryHistory, Selection
-from stream_service.starts import Start, StartAsked, Starts
+from stream_service.starts import Start
 from stream_service.stream_metrics import UNNAMED, StreamMetrics
 from stream_service.subscriber import Subscriber
 from stream_service.subscription import Closing, Subscription
@@ -36,7 +36,7 @@ class SubscriptionLimits:
 
 
 class SubscriptionServicer:
-    """Serves Subscribe and what belongs to it. Belongs to one event loop."""
+    """Serves Subscribe. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class SubscriptionServicer:
         feed: Feed,
         history: QueryHistory,
         durables: DurableSubscriptions,
-        starts: Starts,
         matchers: Matchers,
         clock: Clock,
         metrics: StreamMetrics,
@@ -55,7 +54,6 @@ class SubscriptionServicer:
         self._feed = feed
         self._history = history
         self._durables = durables
-        self._starts = starts
         self._matchers = matchers
         self._clock = clock
         self._metrics = metrics
@@ -76,7 +74,7 @@ class SubscriptionServicer:
                     await messages.athrow(error)
 
     async def _ephemeral(self, asked: wire.SubscriptionAsked) -> AsyncGenerator[bytes, None]:
-        start = await self._start(asked.start)
+        start = await self._durables.start(asked.start)
         subscriber = self._subscriber(asked, start)
         with self._hub.place(subscriber), self._hub.delivering_to(subscriber), self._ending(subscriber.resume_position):
             yield wire.confirmed(subscriber.name, asked, start, heartbeat_s=self._limits.heartbeat_s)
@@ -97,8 +95,7 @@ class SubscriptionServicer:
         )
         name = asked.consumer or wire.made_name()
         consumer = GroupConsumer(name, group, self._limits.heartbeat_s)
-        if name in group.consumers:
-            group.dismiss(group.consumers[name], wire.replaced(name))
+        group.make_way_for(name)
         group.check_joinable(reading)
         with (
             self._hub.place(consumer),
@@ -122,92 +119,6 @@ class SubscriptionServicer:
             error.metadata["resume_position"] = str(resume_position())
             self._metrics.ended.labels(error.reason).inc()
             raise
-
-    async def acknowledge(
-        self, request: stream_service_pb2.AcknowledgeRequest, context: Context
-    ) -> stream_service_pb2.AcknowledgeResponse:
-        """Acknowledge positions, or say that they failed."""
-        del context
-        wire.check_acknowledgement(request)
-        group = self._durables.get(request.subscription)
-        parked = group.acknowledge(
-            list(request.positions),
-            up_to=request.up_to_position,
-            consumer=request.consumer,
-            failed=list(request.failed_positions),
-            text=request.failure,
-        )
-        await self._durables.save(group)
-        return stream_service_pb2.AcknowledgeResponse(
-            checkpoint_position=group.ledger.checkpoint, parked_positions=parked
-        )
-
-    async def list_subscriptions(
-        self, request: stream_service_pb2.ListSubscriptionsRequest, context: Context
-    ) -> stream_service_pb2.ListSubscriptionsResponse:
-        """Return one page of the subscriptions, by name."""
-        del context
-        statuses = [wire.status_of_group(group, self._hub.ring) for group in self._durables.all()]
-        statuses += [wire.status_of_subscriber(subscriber) for subscriber in self._hub.subscribers]
-        statuses.sort(key=lambda status: (status.subscription, status.consumers[:1]))
-        page, token = wire.page_of(statuses, request, what="ListSubscriptions")
-        return stream_service_pb2.ListSubscriptionsResponse(subscriptions=page, next_page_token=token)
-
-    async def seek_subscription(
-        self, request: stream_service_pb2.SeekSubscriptionRequest, context: Context
-    ) -> stream_service_pb2.SeekSubscriptionResponse:
-        """Move a durable subscription to another start."""
-        del context
-        wire.check_subscription(request.subscription)
-        asked = wire.start_asked(request.start)
-        self._durables.get(request.subscription)
-        await self._feed.wait_ready()
-        position = await self._durables.seek(request.subscription, self._behind_checkpoint(asked))
-        return stream_service_pb2.SeekSubscriptionResponse(next_position=position)
-
-    async def delete_subscription(
-        self, request: stream_service_pb2.DeleteSubscriptionRequest, context: Context
-    ) -> stream_service_pb2.DeleteSubscriptionResponse:
-        """Delete a durable subscription."""
-        del context
-        wire.check_subscription(request.subscription)
-        await self._durables.delete(request.subscription)
-        return stream_service_pb2.DeleteSubscriptionResponse()
-
-    async def list_parked_events(
-        self, request: stream_service_pb2.ListParkedEventsRequest, context: Context
-    ) -> stream_service_pb2.ListParkedEventsResponse:
-        """Return one page of the parked events, by position."""
-        del context
-        wire.check_subscription(request.subscription)
-        parked = self._durables.get(request.subscription).ledger.parked
-        events = [wire.parked_event(position, parked[position]) for position in sorted(parked)]
-        page, token = wire.page_of(events, request, what=f"ListParkedEvents {request.subscription}")
-        return stream_service_pb2.ListParkedEventsResponse(events=page, next_page_token=token)
-
-    async def retry_parked_events(
-        self, request: stream_service_pb2.RetryParkedEventsRequest, context: Context
-    ) -> stream_service_pb2.RetryParkedEventsResponse:
-        """Deliver parked events again."""
-        del context
-        wire.check_subscription(request.subscription)
-        group = self._durables.get(request.subscription)
-        wanted = wire.parked_positions(request, group.ledger.parked)
-        retried = 0
-        for position in wanted:
-            selection = Selection(from_position=position, until_position=position + 1, payload_form=group.payload_form)
-            async with aclosing(self._history.read(selection)) as found:
-                async for events in found:
-                    retried += group.retry(events)
-        return stream_service_pb2.RetryParkedEventsResponse(retried_events=retried)
-
-    async def _start(self, asked: StartAsked) -> Start:
-        return await self._starts.resolve(self._behind_checkpoint(asked))
-
-    def _behind_checkpoint(self, asked: StartAsked) -> StartAsked:
-        if asked.checkpoint is None:
-            return asked
-        return StartAsked(position=self._durables.get(asked.checkpoint).ledger.checkpoint + 1)
 
     def _label(self, asked: wire.SubscriptionAsked) -> str:
         """What the metrics call a subscription."""

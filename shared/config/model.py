@@ -197,6 +197,8 @@ class StreamingConfig(ServerConfig):
     """Most durable subscriptions, connected or not."""
     max_deliveries: Annotated[int, kinds.whole(at_least=1, at_most=1000)] = 5
     """Failed deliveries of an event to a durable subscription after which it is parked."""
+    acknowledge_timeout: Annotated[float, kinds.duration(at_least=0.1, at_most=DAY)] = 5 * MINUTE
+    """Seconds after which an event that its consumer does not acknowledge counts as failed, and is delivered again."""
 
 
 class ReplayConfig(Section):

@@ -83,6 +83,7 @@ CLASS_BY_REASON: Mapping[str, type[EventException]] = MappingProxyType(
         "TOO_MANY_SUBSCRIPTIONS": EventStreamException,
         "SUBSCRIPTION_MOVED": EventStreamException,
         "CONSUMER_REPLACED": EventStreamException,
+        "ACKNOWLEDGEMENT_OVERDUE": EventStreamException,
     }
 )
 

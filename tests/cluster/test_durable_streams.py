@@ -54,6 +54,22 @@ def test_checkpoints_survive_a_crash_of_the_service(make_cluster):
             assert again.positions == [5, 6, 8, 10, 11]
 
 
+def test_it_may_begin_where_another_is(shared):
+    """A durable subscription can begin behind the checkpoint of another, which must be there."""
+    last = log(shared, 4)
+    start = stream_service_pb2.StreamStart(position=last - 3)
+    with subscribe(shared, subscription="model", start=start) as reader:
+        reader.wait_for(last)
+        acknowledge(shared, "model", up_to_position=last - 2)
+    start = stream_service_pb2.StreamStart(checkpoint="model")
+    with subscribe(shared, subscription="copy", start=start) as reader:
+        reader.wait_for(last)
+        assert reader.positions == [last - 1, last]
+    start = stream_service_pb2.StreamStart(checkpoint="nobody")
+    with subscribe(shared, subscription="orphan", start=start) as reader:
+        assert reader.wait_ended().reason == "SUBSCRIPTION_NOT_FOUND"
+
+
 def test_wrong_acknowledgements_are_refused_whole(shared):
     """Unknown subscriptions, positions never delivered and future ones are errors, and change nothing."""
     with refused("SUBSCRIPTION_NOT_FOUND"):
@@ -305,3 +321,37 @@ def test_a_damaged_checkpoint_is_not_taken_for_another(make_cluster):
         assert cluster.stream.records("the file of a durable subscription is damaged and ignored")
         answer = cluster.streams.ListSubscriptions(stream_service_pb2.ListSubscriptionsRequest(), timeout=CALL_S_MAX)
         assert not answer.subscriptions
+
+
+def test_a_consumer_that_never_acknowledges_gives_way(make_cluster):
+    """A stuck consumer, though connected, loses what it has to the other; an event nobody acknowledges is parked."""
+    streaming = {"acknowledge_timeout": "1s", "max_deliveries": 2, "heartbeat_interval": "300ms"}
+    with (
+        make_cluster(with_stream=True, streaming=streaming) as cluster,
+        subscribe(cluster, subscription="jobs", consumer="healthy") as healthy,
+    ):
+        with subscribe(cluster, subscription="jobs", consumer="stuck") as stuck:
+            for chain in range(40):
+                last = log(cluster, correlation_id=f"chain {chain}")
+            healthy.wait(lambda: len(healthy.positions) + len(stuck.positions) == last, "all have come")
+            acknowledge(cluster, "jobs", positions=healthy.positions)
+            had = stuck.positions
+            error = stuck.wait_ended()
+            assert (error.reason, error.metadata["position"]) == ("ACKNOWLEDGEMENT_OVERDUE", str(had[0]))
+        healthy.wait(lambda: set(had) <= set(healthy.positions), "the healthy one has got them")
+        failed = {each.position: each.failed_deliveries for b in healthy.of("events") for each in b.redeliveries}
+        assert failed == dict.fromkeys(had, 0) | {had[0]: 1}
+        acknowledge(cluster, "jobs", positions=had[1:])
+
+        def is_parked_while_others_are_done():
+            position = log(cluster)
+            healthy.wait_for(position)
+            acknowledge(cluster, "jobs", positions=[position])
+            return status_of(cluster, "jobs").parked_events
+
+        wait_until(is_parked_while_others_are_done, "the one that is never acknowledged is parked")
+        assert status_of(cluster, "jobs").unacknowledged_events == 0
+        request = stream_service_pb2.ListParkedEventsRequest(subscription="jobs")
+        (parked,) = cluster.streams.ListParkedEvents(request, timeout=CALL_S_MAX).events
+        assert (parked.position, parked.failure) == (had[0], "not acknowledged in time")
+        assert not healthy.ended

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stream_service.failures import Failure
 from stream_service.ledger import Ledger
 from stream_service.slots import slots_of
+from stream_service.stored_ledger import ledger_of, record_of
 from tests.support.streaming import events_of, forms
 
 DELIVERIES_MAX = 3
@@ -100,10 +101,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.failed.add(position)
 
     @rule(data=st.data())
-    @precondition(lambda self: self.held and self.ledger.parked)
+    @precondition(lambda self: self.held and self.ledger.failures.parked)
     def retry(self, data):
         """A parked event is tried again."""
-        position = data.draw(st.sampled_from(sorted(self.ledger.parked)))
+        position = data.draw(st.sampled_from(sorted(self.ledger.failures.parked)))
         if any(position in held for held in self.held.values()):
             return
         columns = events_of(position, 1)
@@ -111,22 +112,19 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.retry(forms.encode(columns, payload_as_struct=False), slots)
         self.failed.add(position)
 
-    @rule(data=st.data(), blamed=st.booleans())
+    @rule(data=st.data(), failure=st.sampled_from([None, "", "overdue"]))
     @precondition(lambda self: self.held)
-    def leave(self, data, blamed):
+    def leave(self, data, failure):
         """A consumer goes, or dies."""
         name = data.draw(st.sampled_from(sorted(self.held)))
-        self.ledger.leave(name, blamed=blamed, now_ns=1)
+        self.ledger.leave(name, failure=failure, now_ns=1)
         del self.held[name]
 
     @rule()
     def restart(self):
         """The service starts anew from what it stores."""
-        stored = self.ledger
-        self.ledger = Ledger(stored.checkpoint, deliveries_max=DELIVERIES_MAX)
-        self.ledger.done = stored.done_beyond()
-        self.ledger.failures = dict(stored.failures)
-        self.ledger.parked = dict(stored.parked)
+        stored = record_of("name", 1, self.ledger)
+        self.ledger = ledger_of(stored, deliveries_max=DELIVERIES_MAX)
         self.held = {}
 
     @staticmethod
@@ -141,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def checkpoint_passes_only_what_is_done(self):
         """Every matching event up to the checkpoint was acknowledged or is parked."""
-        done = self.acknowledged | set(self.ledger.parked)
+        done = self.acknowledged | set(self.ledger.failures.parked)
         checkpoint = self.ledger.checkpoint
         assert [n for n in range(1, checkpoint + 1) if n % 4 and n not in done] == []
 
@@ -154,13 +152,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self):
         """In the end a lone consumer gets all that is open, in the order of each chain, and the checkpoint moves."""
         for name in list(self.held):
-            self.ledger.leave(name, blamed=False, now_ns=1)
+            self.ledger.leave(name, failure=None, now_ns=1)
         self.ledger.join("last", credit=1_000_000)
         last = max([*self.sent, *self.acknowledged, self.ledger.cursor]) + 1
         while self.ledger.cursor <= last:
             self.read_on(10)
         got = [n for parcel in iter(lambda: self.ledger.take("last"), []) for part in parcel for n in part.positions]
-        done = self.acknowledged | set(self.ledger.parked)
+        done = self.acknowledged | set(self.ledger.failures.parked)
         assert sorted(got) == [n for n in range(1, self.ledger.cursor) if n % 4 and n not in done]
         if got:
             self.ledger.acknowledge([int(n) for n in got])

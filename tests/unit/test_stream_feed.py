@@ -8,6 +8,7 @@ import pytest
 from shared.columns.wire import WireCodec
 from shared.errors import EventException, EventValidationException
 from shared.telemetry.metrics import Metrics
+from stream_service import arrivals
 from stream_service import feed as module
 from stream_service.feed import Feed
 from stream_service.log_source import LogCodec
@@ -162,7 +163,7 @@ async def test_a_wide_gap_is_left_out(setup, monkeypatch):
 
 async def test_what_waits_ahead_is_bounded(setup, monkeypatch):
     """Frames ahead of a gap are forgotten where there are too many; they are a part of the gap then."""
-    monkeypatch.setattr(module, "AHEAD_BYTES_MAX", 1_000)
+    monkeypatch.setattr(arrivals, "AHEAD_BYTES_MAX", 1_000)
     setup.history.reading.clear()
     await setup.publish((1, 2))
     await setup.publish((5, 1))
