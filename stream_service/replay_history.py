@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import grpc
 from eventlog.v1 import event_pb2, query_service_pb2
 
+from shared.client.attempts import Attempts, is_passing
 from shared.client.back_off import BackOff
 from shared.clock import Clock
 from shared.columns.encoded_events import EncodedEvents, read_answer
@@ -30,10 +31,6 @@ CALL_S_MAX = 60.0
 RETRY_S_MAX = 30.0
 
 _SERVICE = "/eventlog.v1.QueryService"
-# Ends of calls that say nothing of what was asked: the network's, and deadlines of ours.
-_RETRYABLE_CODES = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
 
 T = TypeVar("T")
 
@@ -117,12 +114,12 @@ class QueryHistory:
                 async with aclosing(_messages(self._query(rest.request(), timeout=CALL_S_MAX))) as messages:
                     async for message in messages:
                         if events := rest.take(message):
-                            attempts.succeeded()
+                            attempts.progressed()
                             yield events
                 if rest.is_cut_off:
                     raise _cut_off()
             except RemoteError as error:
-                await attempts.failed(error)
+                await _wait_to_retry(attempts, error)
 
     async def _page(self, *, until_position: int = 0) -> query_service_pb2.ListEventsResponse:
         """The first event, and what is committed."""
@@ -136,10 +133,10 @@ class QueryHistory:
             try:
                 return await call()
             except grpc.RpcError as error:
-                await attempts.failed(from_rpc_error(error))
+                await _wait_to_retry(attempts, from_rpc_error(error))
 
-    def _attempts(self) -> "_Attempts":
-        return _Attempts(self._clock, self._back_off)
+    def _attempts(self) -> Attempts:
+        return Attempts(self._back_off, self._clock, give_up_after_s=RETRY_S_MAX)
 
 
 def session_filter(session_id: str, *, unchained: bool = False) -> bytes:
@@ -209,29 +206,15 @@ class _Rest:
         return events if len(events) else None
 
 
-class _Attempts:
-    """How often and how long something is tried that cannot be reached."""
-
-    def __init__(self, clock: Clock, back_off: BackOff) -> None:
-        self._clock = clock
-        self._back_off = back_off
-        self._failures = 0
-        self._since_s = 0.0
-
-    def succeeded(self) -> None:
-        """Begin counting anew."""
-        self._failures = 0
-
-    async def failed(self, error: RemoteError) -> None:
-        """Wait until the next attempt. Raises EventException where none would help, or too many have failed."""
-        if not (error.retryable or error.code in _RETRYABLE_CODES):
-            raise error
-        if self._failures == 0:
-            self._since_s = self._clock.monotonic_s()
-        self._failures += 1
-        if self._clock.monotonic_s() - self._since_s >= RETRY_S_MAX:
-            raise error if reason_named(error.reason) else _unreachable(error)
-        await asyncio.sleep(self._back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0))
+async def _wait_to_retry(attempts: Attempts, error: RemoteError) -> None:
+    """Wait until the next attempt. Raises EventException where none would help, or they have failed for too long."""
+    try:
+        delay_s = attempts.failed(error)
+    except RemoteError:
+        if is_passing(error) and not reason_named(error.reason):
+            raise _unreachable(error) from error
+        raise
+    await asyncio.sleep(delay_s)
 
 
 def _cut_off() -> RemoteError:

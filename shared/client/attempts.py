@@ -31,11 +31,15 @@ class Attempts:
             self._failing_since_s = now_s
         self._failures += 1
         delay_s = self._back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0)
-        passing = error.retryable or error.code in _PASSING_CODES
-        if not passing or now_s + delay_s - self._failing_since_s > self._give_up_after_s:
+        if not is_passing(error) or now_s + delay_s - self._failing_since_s > self._give_up_after_s:
             raise error
         return delay_s
 
     def progressed(self) -> None:
         """Begin anew: something was achieved."""
         self._failures = 0
+
+
+def is_passing(error: RemoteError) -> bool:
+    """Whether a repetition may mend what a call failed with."""
+    return error.retryable or error.code in _PASSING_CODES

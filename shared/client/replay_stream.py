@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from eventlog.v1 import event_pb2, stream_service_pb2
 
+from shared.client.attempts import Attempts, is_passing
 from shared.client.replay_options import ReplayOptions
 from shared.client.stream_connection import StreamConnection
 from shared.clock import Clock
@@ -20,11 +21,6 @@ from shared.errors import EventStreamException
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 
 ReplayRequest = stream_service_pb2.ReplayRequest | stream_service_pb2.ReplaySessionRequest
-
-# Ends of calls that say nothing of the replay.
-_RETRYABLE_CODES = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
 
 
 class ReplayStream:
@@ -35,15 +31,13 @@ class ReplayStream:
     ) -> None:
         self._connection = connection
         self._options = options
-        self._clock = clock
+        self._attempts = Attempts(options.back_off, clock, give_up_after_s=options.give_up_after_s)
         self._request = request
         self._calls = connection.calls
         self._replay_id = ""
         self._runs = False
         self._begun = False
         self._complete = False
-        self._failures = 0
-        self._failing_since_s = 0.0
         self.paused = False
         self.passed = 0
 
@@ -65,7 +59,7 @@ class ReplayStream:
                 await self._connection.calls.ControlReplay(request, timeout=self._options.call_timeout_s)
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
-                if error.reason != "REPLAY_NOT_FOUND" and not _is_passing(error):
+                if error.reason != "REPLAY_NOT_FOUND" and not is_passing(error):
                     raise error from failure
         self._request.speed = self._request.speed if speed is None else speed
         self.paused = self.paused if paused is None else paused
@@ -81,7 +75,9 @@ class ReplayStream:
                             yield event
                 except RemoteError as error:
                     self._replay_id = ""
-                    await self._failed(error)
+                    if not self._begun:
+                        raise
+                    await asyncio.sleep(self._attempts.failed(error))
         finally:
             self._runs = False
 
@@ -126,7 +122,7 @@ class ReplayStream:
                 raise _broken_off(f"was silent for {self._options.silence_s_max:g} s") from None
             if message is grpc.aio.EOF:
                 await self._raise_status(call)
-            self._failures = 0
+            self._attempts.progressed()
             yield message
 
     async def _raise_status(self, call: Any) -> None:
@@ -157,23 +153,6 @@ class ReplayStream:
             self._request.start.position = position + 1
         else:
             self._request.from_position = position + 1
-
-    async def _failed(self, error: RemoteError) -> None:
-        """Wait until the next attempt; raise the error where none is to be made."""
-        if not (self._begun and _is_passing(error)):
-            raise error
-        now_s = self._clock.monotonic_s()
-        if self._failures == 0:
-            self._failing_since_s = now_s
-        self._failures += 1
-        if now_s - self._failing_since_s >= self._options.give_up_after_s:
-            raise error
-        delay_s = self._options.back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0)
-        await asyncio.sleep(delay_s)
-
-
-def _is_passing(error: RemoteError) -> bool:
-    return error.retryable or error.code in _RETRYABLE_CODES
 
 
 def _broken_off(how: str) -> RemoteError:

@@ -15,6 +15,7 @@ import grpc
 from eventlog.v1 import stream_service_pb2
 
 from shared.client.acknowledger import Acknowledger
+from shared.client.attempts import Attempts
 from shared.client.event_messages import event_of
 from shared.client.stream_connection import StreamConnection
 from shared.client.stream_options import StreamOptions
@@ -24,8 +25,6 @@ from shared.errors import EventStreamException
 from shared.events import RecordedEvent
 from shared.rpc.remote_error import RemoteError, from_rpc_error
 
-# Ends of calls that say nothing of the subscription.
-_PASSING_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 # How long the service may take to confirm a subscription, before it has said how often it speaks.
 _CONFIRMATION_S_MAX = 30.0
 
@@ -46,14 +45,12 @@ class StreamSubscriber:
         self._connection = connection
         self._request = request
         self._options = options
-        self._clock = clock
+        self._attempts = Attempts(options.back_off, clock, give_up_after_s=options.give_up_after_s)
         self._auto_acknowledge = auto_acknowledge and bool(request.subscription)
         self._acknowledger = Acknowledger(self._send_positions, options)
         self._calls = connection.calls
         self._call: Any = None
         self._silence_s = _CONFIRMATION_S_MAX
-        self._failures = 0
-        self._failing_since_s = 0.0
         self._taken = False
 
     @property
@@ -76,7 +73,7 @@ class StreamSubscriber:
                 self._confirmed(message.confirmed)
                 self._call = call
             except RemoteError as error:
-                await self._failed(error)
+                await asyncio.sleep(self._attempts.failed(error))
             finally:
                 if self._call is None:
                     call.cancel()
@@ -100,7 +97,7 @@ class StreamSubscriber:
                     self._hang_up()
                     self.statistics.live = False
                     self.statistics.resumptions += 1
-                    await self._failed(error)
+                    await asyncio.sleep(self._attempts.failed(error))
         finally:
             self._taken = False
 
@@ -158,7 +155,7 @@ class StreamSubscriber:
             statistics.live = message.HasField("caught_up")
 
     def _confirmed(self, confirmed: stream_service_pb2.SubscriptionConfirmed) -> None:
-        self._failures = 0
+        self._attempts.progressed()
         self._request.consumer = confirmed.consumer
         self._silence_s = 2 * confirmed.heartbeat_interval.ToNanoseconds() / 1e9 or _CONFIRMATION_S_MAX
         self._resume_at(confirmed.start_position)
@@ -181,18 +178,6 @@ class StreamSubscriber:
         if not isinstance(message, stream_service_pb2.SubscribeResponse):
             raise _broken_off("ended without saying why")
         return message
-
-    async def _failed(self, error: RemoteError) -> None:
-        """Wait until the next attempt; raise the error where none is to be made."""
-        if not (error.retryable or error.code in _PASSING_CODES):
-            raise error
-        now_s = self._clock.monotonic_s()
-        if self._failures == 0:
-            self._failing_since_s = now_s
-        self._failures += 1
-        if now_s - self._failing_since_s >= self._options.give_up_after_s:
-            raise error
-        await asyncio.sleep(self._options.back_off.delay_s(self._failures, at_least_s=error.retry_delay_s or 0.0))
 
     async def _send_positions(self, positions: list[int]) -> None:
         await self._send(
