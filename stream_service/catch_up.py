@@ -48,6 +48,8 @@ class CatchUp:
         self._read = read
         self._changed = changed
         self._reading: ReadAhead | None = None
+        # What it reads: from there on, up to there.
+        self._next = 0
         self._until = 0
         self._retry: asyncio.TimerHandle | None = None
 
@@ -71,18 +73,22 @@ class CatchUp:
     async def take(self, cursor: int, end: int) -> Taken | Missing | None:
         """What comes next from a cursor on, as far as it is read; None where nothing is yet. Raises EventException.
 
-        end: the position behind the last that is committed. Each call goes on where the one before ended.
+        end: the position behind the last that is committed. A cursor that is not where the call before ended begins
+        another reading.
         """
         assert cursor < end, (cursor, end)
         if self._retry is not None:
             return None
+        if cursor != self._next:
+            await self.stop()
         if self._reading is None:
-            self._until = end
+            self._next, self._until = cursor, end
             self._reading = ReadAhead(lambda position: self._read(position, end), cursor, self._changed)
             await self._reading.__aenter__()
         events = self._reading.take()
         if events is not None:
-            return Taken(events, int(events.positions[-1]) + 1)
+            self._next = int(events.positions[-1]) + 1
+            return Taken(events, self._next)
         try:
             if not self._reading.exhausted:
                 return None

@@ -170,9 +170,9 @@ class Group:
         for consumer in list(self.consumers.values()):
             self.dismiss(consumer, error())
 
-    def share_of(self, consumer: GroupConsumer) -> Share | None:
-        """What a consumer is to be sent next; None where there is nothing for now."""
-        parcels = self.ledger.take(consumer.name)
+    def share_of(self, consumer: GroupConsumer, *, up_to: int) -> Share | None:
+        """What a consumer is to be sent next of positions up to there; None where there is nothing for now."""
+        parcels = self.ledger.take(consumer.name, up_to=up_to)
         if not parcels:
             return None
         redelivered = [
@@ -182,6 +182,10 @@ class Group:
             for position in parcel.positions.tolist()
         ]
         return Share(parcels, redelivered)
+
+    def awaits(self, consumer: GroupConsumer, *, up_to: int) -> bool:
+        """Whether a consumer has still to be sent something of positions up to there."""
+        return self.ledger.consumers[consumer.name].awaits(up_to)
 
     def resume_position(self) -> int:
         """The first position that is not done with."""

@@ -1,6 +1,7 @@
 """One connected consumer of a durable subscription: what it is told, in order.
 
-Invariant: it speaks at least once in a heartbeat interval, and its last word is Closing.
+Invariants: it speaks at least once in a heartbeat interval, and its last word is Closing; a notice comes behind the
+events before the position that it is about, and before those behind it.
 """
 
 import asyncio
@@ -35,14 +36,20 @@ class Share:
         return sum(len(parcel.events) for parcel in self.parcels)
 
 
+# No position is beyond it.
+POSITION_MAX = 2**64 - 1
+
 ShareDelivery: TypeAlias = Share | CaughtUp | Dropped | Closing | Beat
 
 
 class Source(Protocol):
     """Where a consumer's share comes from: its group."""
 
-    def share_of(self, consumer: "GroupConsumer") -> Share | None:
-        """What the consumer is to be sent next; None where there is nothing for now."""
+    def share_of(self, consumer: "GroupConsumer", *, up_to: int) -> Share | None:
+        """What the consumer is to be sent next of positions up to there; None where there is nothing for now."""
+
+    def awaits(self, consumer: "GroupConsumer", *, up_to: int) -> bool:
+        """Whether the consumer has still to be sent something of positions up to there."""
 
     def beat(self, consumer: "GroupConsumer") -> Beat:
         """Where the subscription is now."""
@@ -77,10 +84,11 @@ class GroupConsumer:
             if self.ended is not None:
                 yield Closing(self.ended, self.source.resume_position())
                 return
-            if self.notices:
-                yield self.notices.pop(0)
-            elif (share := self.source.share_of(self)) is not None:
+            up_to = _last_before(self.notices[0]) if self.notices else POSITION_MAX
+            if (share := self.source.share_of(self, up_to=up_to)) is not None:
                 yield share
+            elif self.notices and not self.source.awaits(self, up_to=up_to):
+                yield self.notices.pop(0)
             elif not await self._changes():
                 yield self.source.beat(self)
 
@@ -91,3 +99,8 @@ class GroupConsumer:
                 return await self.changed.wait()
         except TimeoutError:
             return False
+
+
+def _last_before(notice: CaughtUp | Dropped) -> int:
+    """The last position of which the events come before a notice."""
+    return notice.position if isinstance(notice, CaughtUp) else notice.first - 1

@@ -122,9 +122,9 @@ class Ledger:
         if self.consumers:
             self._sharing.hand_out([Parcel(events, slots, delivered=True, retried=True)])
 
-    def take(self, name: str) -> list[Parcel]:
-        """What a consumer is to be sent next, within its credit; it is sent from now on."""
-        taken = self._sharing.take(name)
+    def take(self, name: str, *, up_to: int) -> list[Parcel]:
+        """What a consumer is to be sent next of positions up to there, within its credit; it is sent from now on."""
+        taken = self._sharing.take(name, up_to=up_to)
         self._last_sent = max([self._last_sent, *(int(parcel.positions[-1]) for parcel in taken)])
         return taken
 

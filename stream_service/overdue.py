@@ -26,6 +26,8 @@ class Overdue(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
+    # Another one may come under its name.
+    consumer: Consumer
     position: int
     done_count: int
     since_s: float
@@ -47,12 +49,12 @@ class Deadlines:
             if position is None:
                 continue
             wait = self._waits.get(name)
-            if wait is None or wait.position != position:
-                wait = _Wait(position, consumer.done_count, now_s)
+            if wait is None or wait.consumer is not consumer or wait.position != position:
+                wait = _Wait(consumer, position, consumer.done_count, now_s)
             elif now_s - wait.since_s >= self._timeout_s:
                 is_idle = consumer.done_count == wait.done_count
                 overdue[name] = position, Overdue.CONSUMER if is_idle else Overdue.EVENT
-                wait = _Wait(position, consumer.done_count, now_s)
+                wait = _Wait(consumer, position, consumer.done_count, now_s)
             waits[name] = wait
         self._waits = waits
         return overdue

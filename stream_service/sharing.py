@@ -38,6 +38,10 @@ class Consumer:
         opens = [parcel.first_open for parcel in self.sent]
         return min((position for position in opens if position is not None), default=None)
 
+    def awaits(self, up_to: int) -> bool:
+        """Whether something waits for it of positions up to there, but for what is tried again."""
+        return any(parcel.positions[0] <= up_to for parcel in self.waiting if not parcel.retried)
+
     def close(self, wanted: npt.NDArray[np.uint64], *, up_to: int = 0) -> None:
         """Be done with these positions, which grow, and with what it was sent up to there.
 
@@ -88,8 +92,8 @@ class Sharing:
                 waiting = self.consumers[self._names[index]].waiting
                 (waiting.appendleft if first else waiting.append)(part)
 
-    def take(self, name: str) -> list[Parcel]:
-        """What a consumer is to be sent next, within its credit; it is sent from now on."""
+    def take(self, name: str, *, up_to: int) -> list[Parcel]:
+        """What a consumer is to be sent next of positions up to there, within its credit; it is sent from now on."""
         consumer = self.consumers[name]
         changing = self._slots_changing_hands()
         room, credit = MESSAGE_BYTES_MAX, consumer.credit - consumer.unacknowledged
@@ -97,7 +101,9 @@ class Sharing:
         kept: list[Parcel] = []
         while consumer.waiting and credit > 0 and room > 0:
             parcel = consumer.waiting.popleft()
-            ready = parcel.open if changing is None else parcel.open & ~changing[parcel.slots]
+            ready = parcel.open & (parcel.positions <= up_to)
+            if changing is not None:
+                ready &= ~changing[parcel.slots]
             rows = _fitting(parcel, np.flatnonzero(ready)[:credit], room)
             left = parcel.open.copy()
             left[rows] = False

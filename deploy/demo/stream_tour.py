@@ -81,7 +81,9 @@ class StreamTour:
     async def _live(self, stretch: Stretch) -> list[RecordedEvent]:
         """Log the stretch while programs listen; returns its events as they are recorded."""
         programs = _programs(stretch)
-        print(f"\nlive: {len(programs)} programs subscribe; then {len(stretch.events):,} events of {stretch.name} are logged")
+        print(
+            f"\nlive: {len(programs)} programs subscribe; then {len(stretch.events):,} events of {stretch.name} are logged"
+        )
         async with EventStreamer(EventConfig(), self._options) as streamer, asyncio.TaskGroup() as tasks:
             for program in programs:
                 filters = EventFilters(expression=program.expression)

@@ -16,8 +16,7 @@ from tests.benchmarks.peer_process import PeerMissingError
 from tests.benchmarks.report import Failed, Outcome, RowSpec, Skipped
 from tests.benchmarks.requests import prepared_requests, read_requests, reference_events
 from tests.benchmarks.subscribers import SubscriberPool
-from tests.support.cluster import Cluster, metrics, wait_until
-from tests.support.stream_reader import log
+from tests.support.cluster import Cluster
 
 SUBSCRIBERS = 100
 EVENTS_PER_S = 10_000
@@ -27,7 +26,6 @@ _BATCH_EVENTS = 100
 _BUFFER_EVENTS = 100_000
 _DRAIN_S = 30.0
 _PEER_EVENTS = 20_000
-_PUBLISHED = "eventlog_stream_publish_lag_seconds_count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,6 @@ def _running(bench: Bench) -> Iterator[tuple[Cluster, Sequence[bytes]]]:
     """A cluster whose services have found each other, and requests to log."""
     requests = prepared_requests(bench.directory, requests=bench.count(2_000), events_per_request=_BATCH_EVENTS)
     with bench.scratch("fanout") as directory, Cluster(directory, with_stream=True) as cluster:
-        assert cluster.stream is not None
-        stream = cluster.stream
-        wait_until(lambda: log(cluster) and metrics(stream)[_PUBLISHED], "ingest has found the stream service")
         yield cluster, read_requests(requests)
 
 

@@ -234,6 +234,20 @@ def test_a_consumer_of_the_same_name_takes_the_place(shared):
             assert new.positions == [last]
 
 
+def test_a_consumer_of_the_same_name_is_given_history_again(shared):
+    """What the old connection was given from history, and is not acknowledged, comes again over the new one."""
+    last = log(shared, 6)
+    start = stream_service_pb2.StreamStart(position=last - 5)
+    with subscribe(shared, subscription="again", consumer="me", start=start) as old:
+        old.wait_for(last)
+        old.wait(lambda: old.of("caught_up"), "it has caught up")
+        acknowledge(shared, "again", up_to_position=last - 4)
+        with subscribe(shared, subscription="again", consumer="me") as new:
+            new.wait_for(last)
+            assert new.positions == list(range(last - 3, last + 1))
+            assert status_of(shared, "again").checkpoint_position == last - 4
+
+
 def test_consumers_of_a_group_ask_for_the_same(shared):
     """A consumer with another filter than those connected is refused."""
     filters = event_pb2.EventFilters(type_patterns=["other"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from stream_service.failures import Failure
+from stream_service.group_consumer import POSITION_MAX
 from stream_service.ledger import Ledger
 from stream_service.slots import slots_of
 from stream_service.stored_ledger import ledger_of, record_of
@@ -58,7 +59,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def take(self, data):
         """A consumer is sent what it is to have."""
         name = data.draw(st.sampled_from(sorted(self.held)))
-        for parcel in self.ledger.take(name):
+        for parcel in self.ledger.take(name, up_to=POSITION_MAX):
             for row, position in enumerate(parcel.positions.tolist()):
                 assert position not in self.acknowledged, "acknowledged events are not sent again"
                 slot = parcel.slots[row]
@@ -157,7 +158,12 @@ class LedgerMachine(RuleBasedStateMachine):
         last = max([*self.sent, *self.acknowledged, self.ledger.cursor]) + 1
         while self.ledger.cursor <= last:
             self.read_on(10)
-        got = [n for parcel in iter(lambda: self.ledger.take("last"), []) for part in parcel for n in part.positions]
+        got = [
+            n
+            for parcel in iter(lambda: self.ledger.take("last", up_to=POSITION_MAX), [])
+            for part in parcel
+            for n in part.positions
+        ]
         done = self.acknowledged | set(self.ledger.failures.parked)
         assert sorted(got) == [n for n in range(1, self.ledger.cursor) if n % 4 and n not in done]
         if got:

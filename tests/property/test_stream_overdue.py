@@ -51,6 +51,16 @@ def test_who_has_nothing_or_has_left_is_not_overdue():
     assert deadlines.look({"a": held}, 200.0) == {}
 
 
+def test_who_comes_back_has_all_the_time():
+    """A consumer that connects anew under its name is given its events anew, and the time for them."""
+    deadlines = Deadlines(TIMEOUT_S)
+    deadlines.look({"a": consumer()}, 0.0)
+    again = consumer()
+    assert deadlines.look({"a": again}, 10.0) == {}
+    assert deadlines.look({"a": again}, 19.9) == {}
+    assert deadlines.look({"a": again}, 20.0) == {"a": (1, Overdue.CONSUMER)}
+
+
 @pytest.mark.parametrize("slow", [False, True])
 @given(steps=st.lists(st.floats(0.5, TIMEOUT_S - 0.5), min_size=EVENTS, max_size=EVENTS), looks=st.data())
 def test_one_after_the_other_is_in_time(slow, steps, looks):

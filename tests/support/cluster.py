@@ -35,6 +35,7 @@ from tests.support.service_process import ServiceProcess
 CALL_S_MAX = 30.0
 PAGE_EVENTS = 10_000
 _POLL_S = 0.02
+_PUBLISH_BYTES = "eventlog_rpc_received_bytes_total{method=Publish,service=eventlog.v1.StreamService}"
 
 
 class Cluster:
@@ -66,10 +67,12 @@ class Cluster:
         settings["ingest"] = {"publish_to": ""} | dict(ingest or {})
         settings["query"] = dict(query or {})
         self.stream: ServiceProcess | None = None
+        self._publishes = True
         if with_stream:
             query_address, stream_address = free_address(), free_address()
             settings["query"] |= {"listen": query_address}
             settings["ingest"] = {"publish_to": stream_address} | dict(ingest or {})
+            self._publishes = bool(settings["ingest"]["publish_to"])
             settings["streaming"] = {"listen": stream_address, "query_address": query_address} | dict(streaming or {})
             settings["replay"] = {"checkpoint_dir": str(directory / "checkpoints")} | dict(replay or {})
             self.stream = ServiceProcess("stream_service", directory / "stream", settings=settings, environ=environ)
@@ -90,6 +93,9 @@ class Cluster:
             if not all(service.running for service in self.services):
                 self.close()
         assert self.query.running, "a service does not start; its output is above"
+        if self.stream is not None and self._publishes:
+            # Before, a subscription from now on might begin with what was logged a moment ago.
+            wait_until(self._is_published_to, "ingest has found the stream service")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,6 +108,10 @@ class Cluster:
         self._channels.clear()
         for service in self.services:
             service.close()
+
+    def _is_published_to(self) -> bool:
+        assert self.stream is not None
+        return metrics(self.stream)[_PUBLISH_BYTES] > 0
 
     @property
     def services(self) -> list[ServiceProcess]:

@@ -60,6 +60,17 @@ async def test_what_is_gone_is_said(reason, metadata, expected):
         assert await taken(catch_up, changed, 3, 30) == expected
 
 
+async def test_another_cursor_begins_another_reading():
+    """Whoever goes back, as a subscription does whose consumers have left, is given everything from there on."""
+    read, asked = history()
+    changed = asyncio.Event()
+    async with CatchUp(read, changed) as catch_up:
+        assert (await taken(catch_up, changed, 3, 8)).until == 8
+        found = await taken(catch_up, changed, 5, 8)
+        assert (found.events.positions.tolist(), found.until) == ([5, 6, 7], 8)
+    assert asked == [(3, 8), (5, 8)]
+
+
 async def test_what_cannot_be_reached_is_tried_again(monkeypatch):
     """While the query service is away the reading is tried again, from where it was."""
     monkeypatch.setattr(module, "_RETRY_S", 0.01)
