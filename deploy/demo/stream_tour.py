@@ -81,9 +81,8 @@ class StreamTour:
     async def _live(self, stretch: Stretch) -> list[RecordedEvent]:
         """Log the stretch while programs listen; returns its events as they are recorded."""
         programs = _programs(stretch)
-        print(
-            f"\nlive: {len(programs)} programs subscribe; then {len(stretch.events):,} events of {stretch.name} are logged"
-        )
+        events = f"{len(stretch.events):,} events of {stretch.name}"
+        print(f"\nlive: {len(programs)} programs subscribe; then {events} are logged once more")
         async with EventStreamer(EventConfig(), self._options) as streamer, asyncio.TaskGroup() as tasks:
             for program in programs:
                 filters = EventFilters(expression=program.expression)

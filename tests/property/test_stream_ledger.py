@@ -59,8 +59,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def take(self, data):
         """A consumer is sent what it is to have."""
         name = data.draw(st.sampled_from(sorted(self.held)))
-        for parcel in self.ledger.take(name, up_to=POSITION_MAX):
+        up_to = data.draw(st.one_of(st.just(POSITION_MAX), st.integers(0, self.ledger.cursor)))
+        for parcel in self.ledger.take(name, up_to=up_to):
             for row, position in enumerate(parcel.positions.tolist()):
+                assert position <= up_to, "nothing is sent before its time"
                 assert position not in self.acknowledged, "acknowledged events are not sent again"
                 slot = parcel.slots[row]
                 later = [held for held in self.held[name] if held > position and position not in self.failed]
@@ -158,12 +160,10 @@ class LedgerMachine(RuleBasedStateMachine):
         last = max([*self.sent, *self.acknowledged, self.ledger.cursor]) + 1
         while self.ledger.cursor <= last:
             self.read_on(10)
-        got = [
-            n
-            for parcel in iter(lambda: self.ledger.take("last", up_to=POSITION_MAX), [])
-            for part in parcel
-            for n in part.positions
+        parcels = [
+            parcel for taken in iter(lambda: self.ledger.take("last", up_to=POSITION_MAX), []) for parcel in taken
         ]
+        got = [position for parcel in parcels for position in parcel.positions]
         done = self.acknowledged | set(self.ledger.failures.parked)
         assert sorted(got) == [n for n in range(1, self.ledger.cursor) if n % 4 and n not in done]
         if got:
