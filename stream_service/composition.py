@@ -23,7 +23,7 @@ from stream_service.matcher import Matchers
 from stream_service.message_builder import MessageBuilder
 from stream_service.observer import Observer
 from stream_service.publish_servicer import PublishServicer
-from stream_service.replay_history import QueryHistory
+from stream_service.query_history import QueryHistory
 from stream_service.replay_metrics import ReplayMetrics
 from stream_service.replay_servicer import ReplayLimits, ReplayServicer
 from stream_service.ring import Ring

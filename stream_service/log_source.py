@@ -14,7 +14,7 @@ from shared.log.frame import decode_frame
 from shared.log.frame_index import frame_events
 from shared.log.types import Position
 from stream_service.block import Forms
-from stream_service.replay_history import QueryHistory, Selection
+from stream_service.query_history import QueryHistory, Selection
 
 
 class LogCodec:

@@ -1,8 +1,8 @@
-"""Reads history ahead of a replay, as far as is good for both.
+"""Reads history ahead of whoever takes it, a replay or a subscription, as far as is good for both.
 
 Invariants: no more than READ_AHEAD_BYTES_MAX, and one message, wait to be taken; what is taken has no gap and nothing
-twice, in the order of positions. A reading that the replay leaves waiting is given up and begun anew behind what was
-read, so that a slow or paused replay holds nothing in the query service.
+twice, in the order of positions. A reading that is left waiting is given up and begun anew behind what was read, so
+that a slow subscriber or a paused replay holds nothing in the query service.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from typing import Self
 from shared.columns.encoded_events import EncodedEvents
 
 READ_AHEAD_BYTES_MAX = 8 * 1024 * 1024
-# How long a reading may wait for the replay before it is given up.
+# How long a reading may wait to be taken from before it is given up.
 STALL_S_MAX = 1.0
 
-# Reads the events from this position on, to the end of what the replay is about.
+# Reads the events from this position on, to the end of what is wanted.
 Source = Callable[[int], AsyncGenerator[EncodedEvents, None]]
 
 
 class ReadAhead:
-    """A buffer between history and one replay. Reads while its context is entered."""
+    """A buffer between history and one reader of it. Reads while its context is entered."""
 
     def __init__(self, source: Source, from_position: int, changed: asyncio.Event) -> None:
         """changed: set when there is something to take, or nothing more."""
@@ -68,13 +68,13 @@ class ReadAhead:
         try:
             while not await self._read():
                 await self._room(READ_AHEAD_BYTES_MAX // 2)
-        except Exception as error:  # noqa: BLE001 — raised where the replay takes what was read
+        except Exception as error:  # noqa: BLE001 — raised where what was read is taken
             self._error = error
         self._ended = True
         self._changed.set()
 
     async def _read(self) -> bool:
-        """Read until the end, or until the replay has let it wait too long. Returns whether it was the end."""
+        """Read until the end, or until it has waited too long to be taken from. Returns whether it was the end."""
         async with aclosing(self._source(self._next)) as batches:
             async for events in batches:
                 self._waiting.append(events)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stream_service.replay_history import Extent, QueryHistory
+from stream_service.query_history import Extent, QueryHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

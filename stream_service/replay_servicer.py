@@ -16,14 +16,15 @@ from shared.rpc.call import Context
 from shared.rpc.page_tokens import decode_page_token, encode_page_token
 from shared.rpc.service import raw_response
 from stream_service import replay_wire as wire
+from stream_service.query_history import Extent, QueryHistory, Selection
 from stream_service.read_ahead import Source
 from stream_service.replay_bounds import resolve
 from stream_service.replay_checkpoint import ReplayCheckpoint
-from stream_service.replay_history import Extent, QueryHistory, Selection
 from stream_service.replay_metrics import ReplayMetrics
 from stream_service.replay_run import Delivery, Ending, Progress, ReplayPlan, ReplayRun
+from stream_service.request_checks import check_name, check_start, invalid
 from stream_service.running_replays import RunningReplay, RunningReplays
-from stream_service.saved_positions import NAME_BYTES_MAX, SavedPosition, SavedPositions
+from stream_service.saved_positions import SavedPosition, SavedPositions
 from stream_service.session_events import SessionEvents, read_together
 
 PAGE_SIZE_DEFAULT = 100
@@ -77,9 +78,9 @@ class ReplayServicer:
     async def replay(self, request: stream_service_pb2.ReplayRequest, context: Context) -> AsyncIterator[bytes]:
         """Replay history at a chosen speed."""
         del context
-        wire.check_start(request.start)
+        check_start(request.start)
         if request.checkpoint_name:
-            wire.check_text("checkpoint_name", request.checkpoint_name, NAME_BYTES_MAX)
+            check_name("checkpoint_name", request.checkpoint_name)
         with self._replays.admitted():
             if request.start.checkpoint:
                 request = wire.with_saved(request, await self._load(request.start.checkpoint))
@@ -131,7 +132,7 @@ class ReplayServicer:
     ) -> stream_service_pb2.SavePositionResponse:
         """Save a position under a name."""
         del context
-        wire.check_text("name", request.name, NAME_BYTES_MAX)
+        check_name("name", request.name)
         state = wire.checked_state(request.state, speed_max=self._limits.max_speed)
         await self._save(request.name, state)
         return stream_service_pb2.SavePositionResponse()
@@ -141,7 +142,7 @@ class ReplayServicer:
     ) -> stream_service_pb2.LoadPositionResponse:
         """Load the position of a name."""
         del context
-        wire.check_text("name", request.name, NAME_BYTES_MAX)
+        check_name("name", request.name)
         return stream_service_pb2.LoadPositionResponse(state=await self._load(request.name))
 
     async def list_positions(
@@ -150,7 +151,7 @@ class ReplayServicer:
         """Return one page of the saved positions, by name."""
         del context
         if request.page_size < 0:
-            raise wire.invalid("page_size", "must not be negative")
+            raise invalid("page_size", "must not be negative")
         size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         after = str(decode_page_token(request.page_token, _LIST, key=_LIST_KEY)["after"]) if request.page_token else ""
         page = await self._on_disk(lambda: self._positions.page(after=after, count=size))
@@ -162,7 +163,7 @@ class ReplayServicer:
     ) -> stream_service_pb2.DeletePositionResponse:
         """Delete the position of a name."""
         del context
-        wire.check_text("name", request.name, NAME_BYTES_MAX)
+        check_name("name", request.name)
         await self._on_disk(lambda: self._positions.delete(request.name))
         return stream_service_pb2.DeletePositionResponse()
 

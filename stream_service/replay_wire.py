@@ -12,13 +12,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from shared.clock import Clock
 from shared.columns.encoded_events import event_batch_field
-from shared.errors import EventValidationException, FieldViolation
 from shared.rpc.filters import nanoseconds, tree_of
 from stream_service.pacing import UNPACED
+from stream_service.query_history import Extent
 from stream_service.replay_bounds import ReplayBounds
-from stream_service.replay_history import Extent
 from stream_service.replay_run import Beat, Delivery, Ending, Progress, ReplayPlan
-from stream_service.saved_positions import NAME_BYTES_MAX, STATE_BYTES_MAX
+from stream_service.request_checks import check_text, invalid
+from stream_service.saved_positions import STATE_BYTES_MAX
 
 SPEED_MIN = 0.1
 EVENTS_PER_SECOND_MIN = 0.001
@@ -110,22 +110,6 @@ def session_asked(request: stream_service_pb2.ReplaySessionRequest, *, speed_max
     )
 
 
-def check_start(start: stream_service_pb2.StreamStart) -> None:
-    """Refuse more than one way to begin."""
-    given = [field.name for field, _ in start.ListFields()]
-    if len(given) > 1:
-        raise invalid("start", f"has {' and '.join(given)}: set one of them")
-    if start.checkpoint:
-        check_text("start.checkpoint", start.checkpoint, NAME_BYTES_MAX)
-
-
-def check_text(field: str, text: str, bytes_max: int) -> None:
-    """Refuse a text that is empty or too long."""
-    length = len(text.encode())
-    if not 1 <= length <= bytes_max:
-        raise invalid(field, f"has {length} bytes; write 1 to {bytes_max}")
-
-
 def checked_speed(speed: float, speed_max: float) -> float:
     """A speed that may be."""
     if speed != UNPACED and not SPEED_MIN <= speed <= speed_max:
@@ -175,13 +159,6 @@ def message_of(what: Delivery | Beat | Ending, plan: ReplayPlan, extent: Extent,
     )
     beat.server_time.FromNanoseconds(clock.now_ns())
     return stream_service_pb2.ReplayResponse(heartbeat=beat).SerializeToString()
-
-
-def invalid(field: str, problem: str) -> EventValidationException:
-    """The error for a wrong field."""
-    return EventValidationException(
-        f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
-    )
 
 
 def _narrow(filters: event_pb2.EventFilters, since_ns: int | None, until_ns: int | None) -> None:

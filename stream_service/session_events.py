@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from shared.columns.encoded_events import EncodedEvents, interleave
 from shared.errors import EventStreamException
 from shared.filters.limits import LIST_VALUES_MAX
-from stream_service.replay_history import Extent, QueryHistory, Selection, chains_filter, session_filter
+from stream_service.query_history import Extent, QueryHistory, Selection, chains_filter, session_filter
 
 CORRELATION_IDS_MAX = 10_000
 # All sessions in the cache together.

@@ -7,7 +7,7 @@ the end of the log; one before the first kept, or in a gap that retention left, 
 from dataclasses import dataclass
 
 from shared.log.types import Nanoseconds, Position
-from stream_service.replay_history import Extent, QueryHistory
+from stream_service.query_history import Extent, QueryHistory
 from stream_service.ring import Ring
 
 

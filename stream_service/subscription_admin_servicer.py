@@ -9,7 +9,7 @@ from stream_service import subscription_admin_wire as wire
 from stream_service.durable_subscriptions import DurableSubscriptions
 from stream_service.feed import Feed
 from stream_service.hub import Hub
-from stream_service.replay_history import QueryHistory, Selection
+from stream_service.query_history import QueryHistory, Selection
 from stream_service.subscription_wire import start_asked
 
 

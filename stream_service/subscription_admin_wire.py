@@ -12,10 +12,9 @@ from eventlog.v1 import stream_service_pb2
 from shared.rpc.page_tokens import decode_page_token, encode_page_token
 from stream_service.failures import Parked
 from stream_service.group import Group
-from stream_service.replay_wire import check_text, invalid
+from stream_service.request_checks import check_name, invalid
 from stream_service.ring import Ring
 from stream_service.subscriber import Subscriber
-from stream_service.subscription_wire import NAME_BYTES_MAX
 
 POSITIONS_MAX = 10_000
 RETRIES_MAX = 1_000
@@ -30,7 +29,7 @@ _LIST_KEY = blake2b(b"lists of the stream service", digest_size=32).digest()
 
 def check_subscription(name: str) -> None:
     """Refuse what cannot be the name of a durable subscription."""
-    check_text("subscription", name, NAME_BYTES_MAX)
+    check_name("subscription", name)
 
 
 def check_acknowledgement(request: stream_service_pb2.AcknowledgeRequest) -> None:

@@ -19,7 +19,7 @@ from stream_service.group import Reading
 from stream_service.group_consumer import GroupConsumer
 from stream_service.hub import Hub
 from stream_service.matcher import Matchers
-from stream_service.replay_history import QueryHistory, Selection
+from stream_service.query_history import QueryHistory, Selection
 from stream_service.starts import Start
 from stream_service.stream_metrics import UNNAMED, StreamMetrics
 from stream_service.subscriber import Subscriber

@@ -15,12 +15,11 @@ from shared.filters.tree import Tree
 from shared.rpc.filters import nanoseconds, tree_of
 from stream_service.group_consumer import Share, ShareDelivery
 from stream_service.message_builder import Message
-from stream_service.replay_wire import check_start, check_text, invalid
+from stream_service.request_checks import check_name, check_start, invalid
 from stream_service.starts import Start, StartAsked
 from stream_service.subscriber import Beat, Delivery, History
 from stream_service.subscription import CaughtUp, Closing, Dropped, FellBehind, Policy
 
-NAME_BYTES_MAX = 128
 BUFFER_SIZE_MAX = 10_000_000
 _NANOS_PER_SECOND = 1_000_000_000
 _EVENTS_FIELD = stream_service_pb2.SubscribeResponse.EVENTS_FIELD_NUMBER
@@ -51,7 +50,7 @@ def subscription_asked(request: stream_service_pb2.SubscribeRequest, *, default_
     """What a SubscribeRequest asks for."""
     for field in ("subscription", "consumer"):
         if getattr(request, field):
-            check_text(field, getattr(request, field), NAME_BYTES_MAX)
+            check_name(field, getattr(request, field))
     if request.buffer_size > BUFFER_SIZE_MAX:
         raise invalid("buffer_size", f"is {request.buffer_size}; write 1 to {BUFFER_SIZE_MAX}, or 0 for the default")
     return SubscriptionAsked(

@@ -6,7 +6,7 @@ import pytest
 from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.errors import EventValidationException
-from stream_service import replay_wire
+from stream_service import replay_wire, request_checks
 from stream_service.replay_bounds import ReplayBounds
 
 Request = stream_service_pb2.ReplayRequest
@@ -96,9 +96,9 @@ def test_times_have_a_range(time):
 
 def test_start_is_one():
     """More than one way to begin is refused."""
-    assert wrong_field(lambda: replay_wire.check_start(Start(earliest=True, position=5))) == "start"
-    assert wrong_field(lambda: replay_wire.check_start(Start(checkpoint="x" * 129))) == "start.checkpoint"
-    replay_wire.check_start(Start(position=5))
+    assert wrong_field(lambda: request_checks.check_start(Start(earliest=True, position=5))) == "start"
+    assert wrong_field(lambda: request_checks.check_start(Start(checkpoint="x" * 129))) == "start.checkpoint"
+    request_checks.check_start(Start(position=5))
 
 
 @pytest.mark.parametrize("session_id", ["", "x" * 256])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shared.errors import EventStreamException
 from stream_service import session_events
-from stream_service.replay_history import Extent, Selection, chains_filter
+from stream_service.query_history import Extent, Selection, chains_filter
 from stream_service.session_events import SessionEvents, read_together
 from tests.support.encoded import batch
 

@@ -1,4 +1,4 @@
-"""History as the query service tells it, for replays.
+"""History as the query service tells it, for replays and for subscriptions that catch up.
 
 Invariants: every call has a deadline; what is read has no gap and nothing twice, in the order of positions, across
 answers that were cut short, lost connections and restarts of the query service. A service that cannot be reached is

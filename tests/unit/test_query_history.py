@@ -11,8 +11,8 @@ from shared.errors import EventException, EventFilterException, LogCorrupted
 from shared.rpc.channel import connect
 from shared.rpc.server import Server
 from shared.telemetry.metrics import Metrics
-from stream_service import replay_history
-from stream_service.replay_history import Extent, QueryHistory, Selection
+from stream_service import query_history
+from stream_service.query_history import Extent, QueryHistory, Selection
 from tests.support.encoded import answer
 
 BACK_OFF = BackOff(first_s=0.001, max_s=0.002)
@@ -113,7 +113,7 @@ async def test_error_of_the_request_is_not_retried():
 
 async def test_service_that_stays_away_is_given_up(monkeypatch):
     """A query service that cannot be reached for RETRY_S_MAX is an error that says so."""
-    monkeypatch.setattr(replay_history, "RETRY_S_MAX", 0.0)
+    monkeypatch.setattr(query_history, "RETRY_S_MAX", 0.0)
     async with connect("127.0.0.1:1") as channel:
         history = QueryHistory(channel, SystemClock(), BACK_OFF)
         with pytest.raises(EventException) as caught:
