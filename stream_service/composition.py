@@ -52,7 +52,7 @@ async def run(config: EventConfig) -> None:
         hub = Hub(ring, builder, subscribers_max=config.streaming.max_subscribers)
         stream_metrics = StreamMetrics(metrics, clock)
         feed = Feed(hub, QueryLog(history, codec), clock, LogCodec(codec), stream_metrics)
-        starts = Starts(ring, history)
+        starts = Starts(lambda: feed.end, history)
         durables = await _durables(config, hub, starts, clock, stream_metrics)
         stack.push_async_callback(durables.close)
         subscriptions = SubscriptionServicer(

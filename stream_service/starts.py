@@ -4,11 +4,11 @@ Every answer is defined: on an empty log each of them is its beginning; a positi
 the end of the log; one before the first kept, or in a gap that retention left, is the next event there is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.log.types import Nanoseconds, Position
 from stream_service.query_history import Extent, QueryHistory
-from stream_service.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,9 @@ class Start:
 class Starts:
     """Finds positions to begin at."""
 
-    def __init__(self, ring: Ring, history: QueryHistory) -> None:
-        self._ring = ring
+    def __init__(self, known_end: Callable[[], Position], history: QueryHistory) -> None:
+        """known_end: the position behind the last that is known here to be committed, be it in the ring yet or not."""
+        self._known_end = known_end
         self._history = history
 
     async def resolve(self, asked: StartAsked) -> Start:
@@ -45,21 +46,18 @@ class Starts:
         if asked.earliest:
             extent = await self._history.extent()
             return Start(Position(extent.first_position))
-        return Start(self._ring.end)
+        return Start(self._known_end())
 
     async def _at(self, position: int) -> Start:
-        if position > self._ring.end:
+        if position > self._known_end():
             # What was committed just now is on its way here.
             extent = await self._history.extent()
-            end = Position(max(self._ring.end, extent.committed_position + 1))
+            end = Position(max(self._known_end(), extent.committed_position + 1))
             if position > end:
                 return Start(end, position)
         return Start(Position(max(position, 1)))
 
     async def _recorded_since(self, time_ns: Nanoseconds) -> Position:
         extent = await self._history.extent()
-        end = self._ring.end
-        found = await self._history.first_recorded_since(
-            time_ns, Extent(extent.first_position, max(extent.committed_position, end - 1))
-        )
-        return Position(min(found, end))
+        last = max(extent.committed_position, self._known_end() - 1)
+        return Position(await self._history.first_recorded_since(time_ns, Extent(extent.first_position, last)))
