@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 from eventlog.v1 import event_pb2, stream_service_pb2
 
+from tests.support.clocked_ingest import MODULE, SettableClock
 from tests.support.cluster import CALL_S_MAX, get_event, read_range
 from tests.support.stream_reader import acknowledge, log, subscribe
 
@@ -16,15 +17,20 @@ Start = stream_service_pb2.StreamStart
 SEGMENT = 10
 KEPT = [*range(11, 21), 25, 30, *range(31, 41)]
 LAST = 40
+# All but errors may be removed at this age.
+AGE_S = 100 * 86_400
 
 
 @pytest.fixture(scope="module")
-def trimmed(module_cluster):
+def trimmed(module_cluster, tmp_path_factory):
     """A cluster whose log has gaps, the recorded times of all its events, and a subscription that stands in the first.
 
     Nothing that the tests do changes the log.
     """
-    with module_cluster(with_stream=True, streaming={"heartbeat_interval": "300ms"}) as cluster:
+    clock = SettableClock(tmp_path_factory.mktemp("clock") / "clock")
+    clock.jump(-AGE_S)
+    settings = {"ingest_module": MODULE, "environ": clock.environ, "streaming": {"heartbeat_interval": "300ms"}}
+    with module_cluster(with_stream=True, **settings) as cluster:
         with subscribe(cluster, subscription="early", earliest=True) as reader:
             for first in range(1, LAST, SEGMENT):
                 for position in range(first, first + SEGMENT):
