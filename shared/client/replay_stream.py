@@ -15,7 +15,7 @@ from eventlog.v1 import event_pb2, stream_service_pb2
 
 from shared.client.attempts import Attempts, is_passing
 from shared.client.replay_options import ReplayOptions
-from shared.client.stream_connection import StreamConnection
+from shared.client.stream_connection import StreamConnection, answered, broken_off
 from shared.clock import Clock
 from shared.errors import EventStreamException
 from shared.rpc.remote_error import RemoteError, from_rpc_error
@@ -56,11 +56,10 @@ class ReplayStream:
         if self._replay_id:
             request = stream_service_pb2.ControlReplayRequest(replay_id=self._replay_id, speed=speed, paused=paused)
             try:
-                await self._connection.calls.ControlReplay(request, timeout=self._options.call_timeout_s)
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
+                await answered(self._connection.calls.ControlReplay(request, timeout=self._options.call_timeout_s))
+            except RemoteError as error:
                 if error.reason != "REPLAY_NOT_FOUND" and not is_passing(error):
-                    raise error from failure
+                    raise
         self._request.speed = self._request.speed if speed is None else speed
         self.paused = self.paused if paused is None else paused
 
@@ -114,12 +113,10 @@ class ReplayStream:
         while True:
             try:
                 async with asyncio.timeout(self._options.silence_s_max):
-                    message = await call.read()
-            except grpc.RpcError as error:
-                raise from_rpc_error(error) from error
+                    message = await answered(call.read())
             except TimeoutError:
                 await self._connection.give_up(self._calls)
-                raise _broken_off(f"was silent for {self._options.silence_s_max:g} s") from None
+                raise broken_off(f"was silent for {self._options.silence_s_max:g} s") from None
             if message is grpc.aio.EOF:
                 await self._raise_status(call)
             self._attempts.progressed()
@@ -128,7 +125,7 @@ class ReplayStream:
     async def _raise_status(self, call: Any) -> None:
         """Raise what a call ended with before its replay was complete."""
         if await call.code() is grpc.StatusCode.OK:
-            raise _broken_off("ended without saying why")
+            raise broken_off("ended without saying why")
         raise from_rpc_error(
             grpc.aio.AioRpcError(
                 await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
@@ -153,10 +150,3 @@ class ReplayStream:
             self._request.start.position = position + 1
         else:
             self._request.from_position = position + 1
-
-
-def _broken_off(how: str) -> RemoteError:
-    message = f"the replay {how}; the connection or the stream service is gone"
-    error = RemoteError(message, reason="DEPENDENCY_UNAVAILABLE")
-    error.code = grpc.StatusCode.UNAVAILABLE
-    return error

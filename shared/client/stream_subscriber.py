@@ -11,19 +11,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import grpc
 from eventlog.v1 import stream_service_pb2
 
 from shared.client.acknowledger import Acknowledger
 from shared.client.attempts import Attempts
 from shared.client.event_messages import event_of
-from shared.client.stream_connection import StreamConnection
+from shared.client.stream_connection import StreamConnection, answered, broken_off
 from shared.client.stream_options import StreamOptions
 from shared.client.stream_statistics import StreamStatistics
 from shared.clock import Clock
 from shared.errors import EventStreamException
 from shared.events import RecordedEvent
-from shared.rpc.remote_error import RemoteError, from_rpc_error
+from shared.rpc.remote_error import RemoteError
 
 # How long the service may take to confirm a subscription, before it has said how often it speaks.
 _CONFIRMATION_S_MAX = 30.0
@@ -169,14 +168,12 @@ class StreamSubscriber:
     async def _read(self, call: Any, *, within_s: float) -> stream_service_pb2.SubscribeResponse:
         try:
             async with asyncio.timeout(within_s):
-                message = await call.read()
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+                message = await answered(call.read())
         except TimeoutError:
             await self._connection.give_up(self._calls)
-            raise _broken_off(f"was silent for {within_s:g} s") from None
+            raise broken_off(f"was silent for {within_s:g} s") from None
         if not isinstance(message, stream_service_pb2.SubscribeResponse):
-            raise _broken_off("ended without saying why")
+            raise broken_off("ended without saying why")
         return message
 
     async def _send_positions(self, positions: list[int]) -> None:
@@ -187,13 +184,4 @@ class StreamSubscriber:
     async def _send(self, request: stream_service_pb2.AcknowledgeRequest) -> None:
         if not self.durable:
             raise EventStreamException("only a durable subscription is acknowledged: subscribe with durable=True")
-        try:
-            await self._connection.calls.Acknowledge(request, timeout=self._options.call_timeout_s)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-
-
-def _broken_off(how: str) -> RemoteError:
-    error = RemoteError(f"the stream {how}; the connection or the service is gone", reason="DEPENDENCY_UNAVAILABLE")
-    error.code = grpc.StatusCode.UNAVAILABLE
-    return error
+        await answered(self._connection.calls.Acknowledge(request, timeout=self._options.call_timeout_s))

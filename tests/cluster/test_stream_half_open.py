@@ -10,7 +10,7 @@ from shared.client import EventReplay, EventStreamer, ReplayOptions, ReplayPace
 from shared.config import EventConfig, StreamingConfig
 from tests.support.cluster import CALL_S_MAX, free_address, metrics, wait_until
 from tests.support.silent_proxy import SilentProxy
-from tests.support.stream_reader import StreamReader, Subscribe, log, subscribe
+from tests.support.stream_reader import StreamReader, Subscribe, log, status_of, subscribe
 
 pytestmark = pytest.mark.cluster
 
@@ -41,27 +41,36 @@ def test_the_service_notices_a_subscriber_whose_packets_vanish(cluster):
         assert not reader.ended
 
 
-@pytest.mark.parametrize("durable", [False, True])
-async def test_a_subscriber_notices_and_resumes(cluster, durable):
-    """Each time the connection goes dead the client makes another within two heartbeats; events come once, in order."""
+async def test_subscribers_notice_and_resume(cluster):
+    """Each time the connection goes dead the client makes another within two heartbeats.
+
+    All subscriptions of the client go on over it: events come once, in order, and acknowledgements arrive.
+    """
+    names = {"ephemeral": False, "durable": True}
     with SilentProxy(cluster.stream.address) as proxy:
         config = EventConfig(streaming=StreamingConfig(listen=proxy.address))
-        async with EventStreamer(config) as streamer:
-            subscriber = await streamer.subscribe("watcher", durable=durable)
-            async with contextlib.aclosing(streamer.stream("watcher")) as events:
-                last = await asyncio.to_thread(log, cluster, 5)
-                found = [(await anext(events)).position for _ in range(5)]
-                for attempt in (1, 2):
+        async with EventStreamer(config) as streamer, contextlib.AsyncExitStack() as stack:
+            subscribers = [await streamer.subscribe(name, durable=durable) for name, durable in names.items()]
+            streams = [await stack.enter_async_context(contextlib.aclosing(streamer.stream(name))) for name in names]
+            found = [[], []]
+            for attempt in range(3):
+                begun_s = monotonic()
+                if attempt:
                     proxy.swallow()
-                    begun_s = monotonic()
-                    # Given while nothing passes: only another connection brings them.
-                    last = await asyncio.to_thread(log, cluster, 5)
-                    async with asyncio.timeout(CALL_S_MAX):
-                        found += [(await anext(events)).position for _ in range(5)]
-                    assert monotonic() - begun_s < 2 * HEARTBEAT_S + LATE_S
-                    assert subscriber.statistics.resumptions == attempt
-        assert found == list(range(1, last + 1))
-        assert proxy.connections == 3
+                last = await asyncio.to_thread(log, cluster, 5)
+                async with asyncio.timeout(CALL_S_MAX):
+                    for number, positions in enumerate(await asyncio.gather(*map(next_five, streams))):
+                        found[number] += positions
+                assert monotonic() - begun_s < 2 * HEARTBEAT_S + LATE_S
+                assert all(subscriber.statistics.resumptions >= attempt for subscriber in subscribers)
+        assert found == [list(range(1, last + 1))] * 2
+    # The last event was not asked to be followed by another; hanging up has sent the rest.
+    assert status_of(cluster, "durable").checkpoint_position == last - 1
+
+
+async def next_five(events):
+    """Positions of the next five events."""
+    return [(await anext(events)).position for _ in range(5)]
 
 
 async def test_a_replay_notices_and_resumes(cluster):
