@@ -5,9 +5,13 @@ import contextlib
 from time import monotonic
 
 import pytest
+from eventlog.v1 import stream_service_pb2
 
 from shared.client import EventReplay, EventStreamer, ReplayOptions, ReplayPace
+from shared.client.attempts import is_passing
+from shared.client.stream_connection import StreamConnection, answered
 from shared.config import EventConfig, StreamingConfig
+from shared.rpc.remote_error import RemoteError
 from tests.support.cluster import CALL_S_MAX, free_address, metrics, wait_until
 from tests.support.silent_proxy import SilentProxy
 from tests.support.stream_reader import StreamReader, Subscribe, log, status_of, subscribe
@@ -66,6 +70,29 @@ async def test_subscribers_notice_and_resume(cluster):
         assert found == [list(range(1, last + 1))] * 2
     # The last event was not asked to be followed by another; hanging up has sent the rest.
     assert status_of(cluster, "durable").checkpoint_position == last - 1
+
+
+async def test_calls_over_a_connection_that_is_given_up_fail(cluster):
+    """A call under way, when another finds the connection dead, fails as over a broken one; cancelling it cancels."""
+    request = stream_service_pb2.ListSubscriptionsRequest()
+    with SilentProxy(cluster.stream.address) as proxy:
+        connection = StreamConnection(proxy.address)
+        await answered(connection.calls.ListSubscriptions(request, timeout=CALL_S_MAX))
+        proxy.swallow()
+        failing, cancelled = (
+            asyncio.create_task(answered(connection.calls.ListSubscriptions(request, timeout=CALL_S_MAX)))
+            for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await connection.give_up(connection.calls)
+        with pytest.raises(RemoteError) as caught:
+            await failing
+        assert is_passing(caught.value)
+        assert not (await answered(connection.calls.ListSubscriptions(request, timeout=CALL_S_MAX))).subscriptions
+        await connection.close()
 
 
 async def next_five(events):
