@@ -45,8 +45,8 @@ class PublishCall:
 
 @asynccontextmanager
 async def publish_call(address: str, log_id: str) -> AsyncIterator[PublishCall]:
-    """Call Publish at host:port; the call and its connection end with the context."""
-    async with connect(address) as channel:
+    """Call Publish at host:port; the call and its connection, which is nobody else's, end with the context."""
+    async with connect(address, shared=False) as channel:
         publish = channel.stream_stream(
             _PUBLISH,
             request_serializer=stream_service_pb2.PublishRequest.SerializeToString,

@@ -126,8 +126,10 @@ def test_publishing_goes_on_over_another_connection(make_cluster):
             failures = metrics(cluster.ingest)[PUBLISH_FAILURES]
             proxy.swallow()
             reader.wait_for(log(cluster, 5))
-            wait_until(lambda: metrics(cluster.ingest)[PUBLISH_FAILURES] > failures, "ingest notices")
+            wait_until(lambda: metrics(cluster.ingest)[PUBLISH_FAILURES] > failures, "ingest notices", CALL_S_MAX)
             published = metrics(cluster.stream)[PUBLISHED]
-            wait_until(lambda: log(cluster) and metrics(cluster.stream)[PUBLISHED] > published, "it is published again")
+            wait_until(
+                lambda: log(cluster) and metrics(cluster.stream)[PUBLISHED] > published, "it goes on", CALL_S_MAX
+            )
             reader.wait_for(log(cluster))
             assert reader.positions == list(range(1, reader.positions[-1] + 1))
