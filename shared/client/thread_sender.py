@@ -60,8 +60,8 @@ class ThreadSender:
 
     def _begin(self) -> None:
         lock = threading.RLock()
-        # Held while gRPC does something, and across a fork. Whoever wants it comes by the turnstile, which a fork closes:
-        # else the thread that has just given it back would take it again and again before the fork can.
+        # Held while gRPC does something, and across a fork. Whoever wants it comes by the turnstile, which a fork
+        # closes: else the thread that has just given it back would take it again and again before the fork can.
         self._calling = threading.Lock()
         self._turnstile = threading.Lock()
         self._held_by_fork: list[threading.Lock] = []
