@@ -10,8 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from analysis_service.chains.spans import SpanFields
 from analysis_service.expressions import between
 from analysis_service.failures import FIELDS as FAILURE_FIELDS
-from analysis_service.messages import invalid
 from analysis_service.scan_columns import ScanColumns
+from shared.errors import invalid_field
 from shared.rpc.filters import nanoseconds
 
 _NS_MIN, _NS_MAX = -(2**63), 2**63 - 1
@@ -46,7 +46,7 @@ def time_range(message: event_pb2.TimeRange, field: str) -> Range:
     start = nanoseconds(message.start, f"{field}.start") if message.HasField("start") else None
     end = nanoseconds(message.end, f"{field}.end") if message.HasField("end") else None
     if start is not None and end is not None and end <= start:
-        raise invalid(f"{field}.end", "must be after the start")
+        raise invalid_field(f"{field}.end", "must be after the start")
     return Range(start, end)
 
 
@@ -56,7 +56,7 @@ def window(message: Duration, default_s: float, field: str) -> float:
     if not seconds:
         return default_s
     if not 0 < seconds <= _WINDOW_S_MAX:
-        raise invalid(field, f"must be above 0 and at most {_WINDOW_S_MAX:.0f} seconds")
+        raise invalid_field(field, f"must be above 0 and at most {_WINDOW_S_MAX:.0f} seconds")
     return float(seconds)
 
 
@@ -70,30 +70,32 @@ def range_or_window(
     if given is None:
         return now_ns - round(window(length, default_s, field) * 1e9), now_ns
     if length.seconds or length.nanos:
-        raise invalid("time_range", f"and {field}: give one of them")
+        raise invalid_field("time_range", f"and {field}: give one of them")
     found = time_range(given, "time_range").closed
     if found is None:
-        raise invalid("time_range", "must have a start and an end")
+        raise invalid_field("time_range", "must have a start and an end")
     return found
 
 
 def percentiles(given: Sequence[float]) -> tuple[float, ...]:
     """Percentiles asked for. Raises EventValidationException (INVALID_FIELD)."""
     if len(given) > PERCENTILES_MAX:
-        raise invalid("percentiles", f"has {len(given)} values; give at most {PERCENTILES_MAX}")
+        raise invalid_field("percentiles", f"has {len(given)} values; give at most {PERCENTILES_MAX}")
     for number, value in enumerate(given):
         if not 0 < value <= 100:
-            raise invalid(f"percentiles[{number}]", f"is {value:g}; it must be above 0 and at most 100")
+            raise invalid_field(f"percentiles[{number}]", f"is {value:g}; it must be above 0 and at most 100")
     return tuple(given) or PERCENTILES_DEFAULT
 
 
 def value_fields(given: Sequence[str]) -> tuple[str, ...]:
     """Fields whose numbers are judged. Raises EventValidationException (INVALID_FIELD)."""
     if len(given) > VALUE_FIELDS_MAX:
-        raise invalid("value_fields", f"has {len(given)} fields; give at most {VALUE_FIELDS_MAX}")
+        raise invalid_field("value_fields", f"has {len(given)} fields; give at most {VALUE_FIELDS_MAX}")
     for number, field in enumerate(given):
         if not field.startswith("payload."):
-            raise invalid(f"value_fields[{number}]", f"is {field!r}; write a payload path, such as payload.duration_ms")
+            raise invalid_field(
+                f"value_fields[{number}]", f"is {field!r}; write a payload path, such as payload.duration_ms"
+            )
     return tuple(given) or ("payload.duration_ms",)
 
 
@@ -101,7 +103,7 @@ def sensitivity(request: pb.DetectAnomaliesRequest | pb.WatchAnomaliesRequest, d
     """Sensitivity asked for. Raises EventValidationException (INVALID_FIELD)."""
     value = request.sensitivity if request.HasField("sensitivity") else default
     if not 0 <= value <= 1:
-        raise invalid("sensitivity", f"is {value:g}; it must be from 0 to 1")
+        raise invalid_field("sensitivity", f"is {value:g}; it must be from 0 to 1")
     return float(value)
 
 

@@ -13,17 +13,19 @@ from analysis_service.chains.chain import Chain, chain_of
 from analysis_service.chains.drawing import draw_graphviz, draw_mermaid, draw_text
 from analysis_service.chains.related import LINK_FIELDS, related_chains
 from analysis_service.chains.shape import Comparison, compare_with_usual
-from analysis_service.chains.spans import SpanFields, find_spans
-from analysis_service.chains.timing import measure
+from analysis_service.chains.spans import SpanFields, Spans, find_spans
+from analysis_service.chains.timing import Timing, measure
 from analysis_service.columns import EventColumns, Mask, together
 from analysis_service.desk import Job
 from analysis_service.expressions import equals, one_of
 from analysis_service.fold import FoldedEvent, Snapshot, StateFolder, decode_events, nearest_snapshot, reducer_of
-from analysis_service.log_source import Coverage, LogSource, Wanted
+from analysis_service.log_source import LogSource, Wanted
 from analysis_service.patterns.cases import group_into_cases
 from analysis_service.prediction import NextEventModel
 from analysis_service.scan_columns import ScanColumns
 from analysis_service.statistics.cache import AnswerCache
+from shared.clock import Clock
+from shared.errors import invalid_field
 from shared.rpc.filters import nanoseconds
 
 # Snapshots that are kept between calls: so many for each state, of at most so many bytes.
@@ -45,86 +47,86 @@ class ChainCalls:
     """The rules of five RPCs. One for all calls; belongs to one event loop."""
 
     def __init__(
-        self, source: LogSource, models: AnswerCache[NextEventModel], snapshots: AnswerCache[list[Snapshot]]
+        self,
+        source: LogSource,
+        models: AnswerCache[NextEventModel],
+        snapshots: AnswerCache[list[Snapshot]],
+        clock: Clock,
     ) -> None:
         self._source = source
         self._models = models
         self._snapshots = snapshots
+        self._clock = clock
 
     async def trace(self, request: pb.TraceEventChainRequest, job: Job) -> pb.TraceEventChainResponse:
         """One chain."""
         fields = asked.span_fields(request.fields)
-        coverage = Coverage()
-        events = await self._chain_events(request.correlation_id, fields, coverage, job)
+        events = await self._chain_events(request.correlation_id, fields, job)
         if not len(events):
-            return pb.TraceEventChainResponse(coverage=messages.coverage(coverage))
-        chain = await job.compute(lambda: _chain(events, fields))
-        texts = await self._source.at_positions(chain.positions.tolist(), timeout_s=job.reading_s)
+            return pb.TraceEventChainResponse(coverage=messages.coverage(job.coverage))
+        chain = await job.compute(lambda: _chain(events, fields), "chain")
+        texts = await self._source.at_positions(chain.positions.tolist(), job.coverage, timeout_s=job.reading_s)
         answer = messages.chain(chain, texts)
         if draw := _DRAWINGS.get(request.drawing):
             answer.drawing = draw(chain)
         if request.include_related:
-            answer.related.extend(await self._related(request.correlation_id, events, coverage, job))
-        answer.coverage.CopyFrom(messages.coverage(coverage))
+            answer.related.extend(await self._related(request.correlation_id, events, job))
+        answer.coverage.CopyFrom(messages.coverage(job.coverage))
         return answer
 
     async def compare(self, request: pb.CompareChainsRequest, job: Job) -> pb.CompareChainsResponse:
         """One chain against the usual ones of its kind."""
         fields = asked.span_fields(request.fields)
-        coverage = Coverage()
-        mine = await self._chain_events(request.correlation_id, fields, coverage, job)
+        mine = await self._chain_events(request.correlation_id, fields, job)
         if not len(mine):
-            raise messages.invalid("correlation_id", "has no events")
+            raise invalid_field("correlation_id", "has no events")
         end = int(mine.times.max()) + 1
         given = asked.time_range(request.time_range, "time_range")
         within = given if request.HasField("time_range") else asked.Range(end - _DAY_NS, end)
-        wanted = Wanted(
-            request.filters, asked.span_columns(fields), (within.expression(), "correlation_id IS NOT NULL")
-        )
-        others = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        wanted = Wanted(request.filters, asked.span_columns(fields), (within.expression(), _IN_A_CHAIN))
+        others = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
 
         def work() -> Comparison:
             events = together(others.take(_other_chains(others, request.correlation_id)), mine)
-            spans = find_spans(events, fields)
-            return compare_with_usual(events, spans, measure(spans), spans.names.index(request.correlation_id))
+            spans, timing = _measured(events, fields, job)
+            job.budget.begin("compare")
+            return compare_with_usual(events, spans, timing, spans.names.index(request.correlation_id))
 
         answer = messages.comparison(await job.compute(work))
-        answer.coverage.CopyFrom(messages.coverage(coverage))
+        answer.coverage.CopyFrom(messages.coverage(job.coverage))
         return answer
 
-    async def causes(self, request: pb.RankCausesRequest, job: Job, now_ns: int) -> pb.RankCausesResponse:
+    async def causes(self, request: pb.RankCausesRequest, job: Job) -> pb.RankCausesResponse:
         """Causes of errors and slowness."""
         fields = asked.span_fields(request.fields)
         given = asked.time_range(request.time_range, "time_range")
+        now_ns = self._clock.now_ns()
         within = given if request.HasField("time_range") else asked.Range(now_ns - _HOUR_NS, now_ns)
-        coverage = Coverage()
-        wanted = Wanted(
-            request.filters, asked.span_columns(fields), (within.expression(), "correlation_id IS NOT NULL")
-        )
-        events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        wanted = Wanted(request.filters, asked.span_columns(fields), (within.expression(), _IN_A_CHAIN))
+        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
 
         def work() -> list[pb.Cause]:
-            spans = find_spans(events, fields)
-            return [messages.cause(each) for each in rank_causes(events, spans, measure(spans))]
+            spans, timing = _measured(events, fields, job)
+            job.budget.begin("causes")
+            return [messages.cause(each) for each in rank_causes(events, spans, timing)]
 
-        return pb.RankCausesResponse(causes=await job.compute(work), coverage=messages.coverage(coverage))
+        return pb.RankCausesResponse(causes=await job.compute(work), coverage=messages.coverage(job.coverage))
 
-    async def predict(self, request: pb.PredictNextRequest, job: Job, now_ns: int) -> pb.PredictNextResponse:
+    async def predict(self, request: pb.PredictNextRequest, job: Job) -> pb.PredictNextResponse:
         """What comes next in a chain. The model is learnt anew when its time is over."""
         if bool(request.correlation_id) == bool(request.event_types):
-            raise messages.invalid("correlation_id", "and event_types: set exactly one of them")
-        coverage = Coverage()
+            raise invalid_field("correlation_id", "and event_types: set exactly one of them")
         types = list(request.event_types)
         if request.correlation_id:
             columns = ScanColumns(["correlation_id"])
             expression = equals("correlation_id", request.correlation_id)
             wanted = Wanted(event_pb2.EventFilters(), columns, (expression,))
-            events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+            events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
             cases = group_into_cases(events, "correlation_id")
             types = list(cases.texts(tuple(cases.codes.tolist())))
-        model = await self._model(request, coverage, job, now_ns)
+        model = await self._model(request, job)
         answer = messages.prediction(model.predict(types))
-        answer.coverage.CopyFrom(messages.coverage(coverage))
+        answer.coverage.CopyFrom(messages.coverage(job.coverage))
         return answer
 
     async def fold(self, request: pb.FoldStateRequest, job: Job) -> pb.FoldStateResponse:
@@ -138,7 +140,6 @@ class ChainCalls:
         snapshots = kept.answer if kept is not None else []
         start = nearest_snapshot(snapshots, request.at_position or _POSITION_MAX)
         folder = StateFolder(reducer, start=start)
-        coverage = Coverage()
         wanted = Wanted(
             request.filters,
             ScanColumns(["payload"]),
@@ -146,7 +147,7 @@ class ChainCalls:
             from_position=start.position + 1 if start.position else 0,
             until_position=request.at_position + 1 if request.at_position else 0,
         )
-        async with aclosing(self._source.batches(wanted, coverage, timeout_s=job.reading_s)) as batches:
+        async with aclosing(self._source.batches(wanted, job.coverage, timeout_s=job.reading_s)) as batches:
             async for batch in batches:
                 await job.compute(lambda batch=batch: folder.advance(_folded(batch)))  # type: ignore[misc]
         last = folder.snapshot()
@@ -158,21 +159,17 @@ class ChainCalls:
             position=last.position,
             events=last.events,
             events_from_snapshot=start.events,
-            coverage=messages.coverage(coverage),
+            coverage=messages.coverage(job.coverage),
         )
 
-    async def _chain_events(
-        self, correlation_id: str, fields: SpanFields, coverage: Coverage, job: Job
-    ) -> EventColumns:
+    async def _chain_events(self, correlation_id: str, fields: SpanFields, job: Job) -> EventColumns:
         if not correlation_id:
-            raise messages.invalid("correlation_id", "is missing")
+            raise invalid_field("correlation_id", "is missing")
         columns = asked.span_columns(fields, _RELATED_FIELDS)
         wanted = Wanted(event_pb2.EventFilters(), columns, (equals("correlation_id", correlation_id),))
-        return await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        return await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
 
-    async def _related(
-        self, correlation_id: str, events: EventColumns, coverage: Coverage, job: Job
-    ) -> list[pb.RelatedChain]:
+    async def _related(self, correlation_id: str, events: EventColumns, job: Job) -> list[pb.RelatedChain]:
         """Chains of the same session, those that the chain names and those that name it."""
         ways = [equals(field, correlation_id) for field in LINK_FIELDS]
         ways += [
@@ -183,15 +180,15 @@ class ChainCalls:
         wanted = Wanted(
             event_pb2.EventFilters(expression=" OR ".join(ways)), ScanColumns(["correlation_id", *_RELATED_FIELDS])
         )
-        around = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
+        around = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
         both = together(around, events)
-        return messages.related(await job.compute(lambda: related_chains(both, correlation_id)))
+        return messages.related(await job.compute(lambda: related_chains(both, correlation_id), "related"))
 
-    async def _model(self, request: pb.PredictNextRequest, coverage: Coverage, job: Job, now_ns: int) -> NextEventModel:
+    async def _model(self, request: pb.PredictNextRequest, job: Job) -> NextEventModel:
         start, end = asked.range_or_window(
             request.time_range if request.HasField("time_range") else None,
             request.history,
-            now_ns=now_ns,
+            now_ns=self._clock.now_ns(),
             default_s=_WEEK_S,
             field="history",
         )
@@ -204,11 +201,19 @@ class ChainCalls:
             return kept.answer
         within = asked.Range(start, end)
         wanted = Wanted(request.filters, ScanColumns(["correlation_id"]), (within.expression(),))
-        events = await self._source.events(wanted, coverage, timeout_s=job.reading_s)
-        model = await job.compute(lambda: NextEventModel(group_into_cases(events, "correlation_id")))
-        if not coverage.partial_reason:
-            self._models.put(key, model, snapshot_position=coverage.snapshot_position)
+        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        model = await job.compute(lambda: NextEventModel(group_into_cases(events, "correlation_id")), "learning")
+        if not job.coverage.partial_reason:
+            self._models.put(key, model, snapshot_position=job.coverage.snapshot_position)
         return model
+
+
+def _measured(events: EventColumns, fields: SpanFields, job: Job) -> tuple[Spans, Timing]:
+    """The events as spans with their times. Raises Unwanted."""
+    job.budget.begin("spans")
+    spans = find_spans(events, fields)
+    job.budget.begin("timing")
+    return spans, measure(spans)
 
 
 def _chain(events: EventColumns, fields: SpanFields) -> Chain:

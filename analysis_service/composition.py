@@ -8,7 +8,7 @@ from analysis_service.chain_calls import ChainCalls
 from analysis_service.desk import Desk
 from analysis_service.history_calls import HistoryCalls
 from analysis_service.log_source import LogSource
-from analysis_service.metrics import AnalysisMetrics
+from analysis_service.metrics import AnalysisMetrics, DeskMetrics
 from analysis_service.servicer import AnalysisServicer
 from analysis_service.statistics.cache import AnswerCache
 from analysis_service.watch_calls import WatchCalls
@@ -29,15 +29,16 @@ async def run(config: EventConfig) -> None:
     clock, metrics = SystemClock(), Metrics(SERVICE)
     async with AsyncExitStack() as stack:
         source = LogSource(await stack.enter_async_context(connect(config.analysis.query_address)))
-        desk = Desk(clock)
+        desk = Desk(clock, DeskMetrics(metrics))
         stack.callback(desk.close)
-        now_s = clock.monotonic_s
+        now_s, statistics_ttl_s = clock.monotonic_s, config.analysis.statistics_cache_ttl
         servicer = AnalysisServicer(
             desk,
-            HistoryCalls(source, config.analysis, AnswerCache(now_s, ttl_s=config.analysis.statistics_cache_ttl)),
-            ChainCalls(source, AnswerCache(now_s, ttl_s=_MODEL_TTL_S), AnswerCache(now_s, ttl_s=_SNAPSHOTS_TTL_S)),
+            HistoryCalls(source, config.analysis, AnswerCache(now_s, ttl_s=statistics_ttl_s), clock),
+            ChainCalls(
+                source, AnswerCache(now_s, ttl_s=_MODEL_TTL_S), AnswerCache(now_s, ttl_s=_SNAPSHOTS_TTL_S), clock
+            ),
             WatchCalls(source, config.analysis, clock),
-            clock=clock,
             metrics=AnalysisMetrics(metrics),
         )
         server = Server(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from shared.errors import EventAnalysisException, EventValidationException, FieldViolation
+from shared.errors import EventAnalysisException, invalid_field
 
 SNAPSHOT_EVERY = 1_000
 SNAPSHOTS_MAX = 1_000
@@ -132,10 +132,7 @@ def reducer_of(name: str) -> Reducer:
     if name in added:
         reducer: Reducer = added[name].load()
         return reducer
-    problem = f"is {name!r}; there are {', '.join(sorted([*REDUCERS, *added]))}"
-    raise EventValidationException(
-        f"reducer {problem}", violations=[FieldViolation("reducer", problem)], reason="INVALID_FIELD"
-    )
+    raise invalid_field("reducer", f"is {name!r}; there are {', '.join(sorted([*REDUCERS, *added]))}")
 
 
 def merge_patch(target: Any, patch: Any, depth: int = 0) -> Any:

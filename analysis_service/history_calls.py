@@ -2,25 +2,29 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 from eventlog.v1 import analysis_service_pb2 as pb
-from google.protobuf.message import Message
 
 from analysis_service import asked, messages
 from analysis_service.anomalies.detect import Options
 from analysis_service.anomalies.incident import Incident, explained, ranked
+from analysis_service.budget import Budget
 from analysis_service.columns import EventColumns
+from analysis_service.coverage import Coverage
 from analysis_service.desk import Job
 from analysis_service.expressions import equals
 from analysis_service.failures import FIELDS as FAILURE_FIELDS
-from analysis_service.log_source import Coverage, LogSource, Wanted
+from analysis_service.log_source import LogSource, Wanted
 from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.registry import Analysis, checked_parameters, chosen, refuse_unknown
 from analysis_service.scan_columns import ScanColumns
 from analysis_service.statistics.cache import AnswerCache
 from analysis_service.statistics.collector import GroupStatistics, StatisticsCollector
 from analysis_service.statistics.comparison import compare
+from shared.clock import Clock
 from shared.config.model import AnalysisConfig
+from shared.errors import invalid_field
 
 TOP_VALUES_DEFAULT, TOP_VALUES_MAX = 10, 1_000
 SAMPLE_EVENTS_MAX = 10
@@ -32,17 +36,18 @@ _MIN_OCCURRENCE_DEFAULT = 3
 class HistoryCalls:
     """The rules of three RPCs. One for all calls; belongs to one event loop."""
 
-    def __init__(self, source: LogSource, config: AnalysisConfig, cache: AnswerCache[bytes]) -> None:
+    def __init__(self, source: LogSource, config: AnalysisConfig, cache: AnswerCache[bytes], clock: Clock) -> None:
         self._source = source
         self._config = config
         self._cache = cache
+        self._clock = clock
 
     async def statistics(self, request: pb.CalculateStatisticsRequest, job: Job) -> pb.CalculateStatisticsResponse:
         """Statistics by group, from the cache where they are there and still right."""
         collector, columns = _collector(request)
         here = asked.time_range(request.time_range, "time_range")
         wanted = _wanted_statistics(request, columns, here)
-        key = _key(request)
+        key = request.SerializeToString(deterministic=True)
         kept = self._cache.get(key)
         if kept is not None:
             if not await self._source.count_since(wanted, kept.snapshot_position, timeout_s=job.reading_s):
@@ -55,7 +60,7 @@ class HistoryCalls:
             self._cache.put(key, answer.SerializeToString(), snapshot_position=answer.coverage.snapshot_position)
         return answer
 
-    async def patterns(self, request: pb.AnalyzePatternsRequest, job: Job, now_ns: int) -> pb.AnalyzePatternsResponse:
+    async def patterns(self, request: pb.AnalyzePatternsRequest, job: Job) -> pb.AnalyzePatternsResponse:
         """Patterns by all analyses that are asked for."""
         analyses = chosen(tuple(request.analyses), "pattern")
         refuse_unknown(request.parameters, analyses)
@@ -63,41 +68,41 @@ class HistoryCalls:
         start, end = asked.range_or_window(
             request.time_range if request.HasField("time_range") else None,
             request.time_window,
-            now_ns=now_ns,
+            now_ns=self._clock.now_ns(),
             default_s=self._config.pattern_window,
             field="time_window",
         )
         key = request.group_by or "correlation_id"
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)])
-        coverage = Coverage()
-        events = await self._source.events(
-            Wanted(request.filters, columns, (asked.Range(start, end).expression(),)), coverage, timeout_s=job.reading_s
-        )
+        wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))
+        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
         least = request.min_occurrence or _MIN_OCCURRENCE_DEFAULT
 
         def find() -> list[Pattern]:
-            searched = PatternRequest(events, key, (end - start) / 60e9, least, budget=job.budget, notes=coverage.notes)
+            searched = PatternRequest(
+                events, key, (end - start) / 60e9, least, budget=job.budget, notes=job.coverage.notes
+            )
             return [
                 pattern
                 for analysis, values in zip(analyses, parameters, strict=True)
-                for pattern in _find(analysis, searched, values, coverage)
+                for pattern in _patterns(analysis, searched, values, job.coverage)
             ]
 
         found = await job.compute(find)
         positions = [position for each in found for position in each.samples[:SAMPLE_EVENTS_MAX]]
-        samples = await self._source.at_positions(positions, timeout_s=job.reading_s)
+        samples = await self._source.at_positions(positions, job.coverage, timeout_s=job.reading_s)
         return pb.AnalyzePatternsResponse(
             patterns=[messages.pattern(each, samples, events_max=SAMPLE_EVENTS_MAX) for each in found],
-            coverage=messages.coverage(coverage),
+            coverage=messages.coverage(job.coverage),
         )
 
-    async def anomalies(self, request: pb.DetectAnomaliesRequest, job: Job, now_ns: int) -> pb.DetectAnomaliesResponse:
+    async def anomalies(self, request: pb.DetectAnomaliesRequest, job: Job) -> pb.DetectAnomaliesResponse:
         """Incidents by all analyses that are asked for."""
         analyses = chosen(tuple(request.analyses), "anomaly")
         start, end = asked.range_or_window(
             request.time_range if request.HasField("time_range") else None,
             request.baseline_window,
-            now_ns=now_ns,
+            now_ns=self._clock.now_ns(),
             default_s=_DAY_S,
             field="baseline_window",
         )
@@ -112,13 +117,12 @@ class HistoryCalls:
             case_key=key,
         )
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)], numbers=fields)
-        coverage = Coverage()
-        events = await self._source.events(
-            Wanted(request.filters, columns, (asked.Range(start, end).expression(),)), coverage, timeout_s=job.reading_s
-        )
-        found = await job.compute(lambda: _incidents(analyses, events, options))
+        wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))
+        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        found = await job.compute(lambda: _incidents(analyses, events, options, job))
         return pb.DetectAnomaliesResponse(
-            anomalies=[messages.anomaly(each) for each in found[:INCIDENTS_MAX]], coverage=messages.coverage(coverage)
+            anomalies=[messages.anomaly(each) for each in found[:INCIDENTS_MAX]],
+            coverage=messages.coverage(job.coverage),
         )
 
     async def _calculate(
@@ -131,8 +135,7 @@ class HistoryCalls:
     ) -> pb.CalculateStatisticsResponse:
         percentiles = asked.percentiles(request.percentiles)
         group_by = tuple(request.group_by) or ("type",)
-        coverage = Coverage()
-        groups = await self._collect(wanted, collector, coverage, job)
+        groups = await self._collect(wanted, collector, job)
         answer = pb.CalculateStatisticsResponse(events_elsewhere=collector.events_elsewhere)
         top = request.top_values or TOP_VALUES_DEFAULT
 
@@ -146,8 +149,8 @@ class HistoryCalls:
 
         await job.compute(translate)
         if request.HasField("compare_with"):
-            answer.changes.extend(await self._changes(request, here, groups, coverage, job))
-        answer.coverage.CopyFrom(messages.coverage(coverage))
+            answer.changes.extend(await self._changes(request, here, groups, job))
+        answer.coverage.CopyFrom(messages.coverage(job.coverage))
         return answer
 
     async def _changes(
@@ -155,15 +158,14 @@ class HistoryCalls:
         request: pb.CalculateStatisticsRequest,
         here: asked.Range,
         groups: list[GroupStatistics],
-        coverage: Coverage,
         job: Job,
     ) -> list[pb.StatisticsChange]:
         there = asked.time_range(request.compare_with, "compare_with")
         first, second = here.closed, there.closed
         if first is None or second is None:
-            raise messages.invalid("compare_with", "needs both ranges to have a start and an end")
+            raise invalid_field("compare_with", "needs both ranges to have a start and an end")
         collector, columns = _collector(request)
-        others = await self._collect(_wanted_statistics(request, columns, there), collector, coverage, job)
+        others = await self._collect(_wanted_statistics(request, columns, there), collector, job)
         now_minutes, then_minutes = ((end - start) / 60e9 for start, end in (first, second))
         percentiles = asked.percentiles(request.percentiles)
         found = await job.compute(
@@ -172,10 +174,8 @@ class HistoryCalls:
         group_by = tuple(request.group_by) or ("type",)
         return [messages.change(each, group_by) for each in found]
 
-    async def _collect(
-        self, wanted: Wanted, collector: StatisticsCollector, coverage: Coverage, job: Job
-    ) -> list[GroupStatistics]:
-        async with aclosing(self._source.batches(wanted, coverage, timeout_s=job.reading_s)) as batches:
+    async def _collect(self, wanted: Wanted, collector: StatisticsCollector, job: Job) -> list[GroupStatistics]:
+        async with aclosing(self._source.batches(wanted, job.coverage, timeout_s=job.reading_s)) as batches:
             async for batch in batches:
                 await job.compute(lambda batch=batch: collector.add(batch))  # type: ignore[misc]
         return collector.groups()
@@ -183,7 +183,7 @@ class HistoryCalls:
 
 def _collector(request: pb.CalculateStatisticsRequest) -> tuple[StatisticsCollector, ScanColumns]:
     if request.top_values > TOP_VALUES_MAX:
-        raise messages.invalid("top_values", f"is {request.top_values}; it must be at most {TOP_VALUES_MAX}")
+        raise invalid_field("top_values", f"is {request.top_values}; it must be at most {TOP_VALUES_MAX}")
     group_by = tuple(request.group_by) or ("type",)
     duration_field = request.duration_field or "payload.duration_ms"
     collector = StatisticsCollector(
@@ -201,15 +201,11 @@ def _wanted_statistics(request: pb.CalculateStatisticsRequest, columns: ScanColu
     return Wanted(request.filters, columns, (of_type, within.expression()))
 
 
-def _key(request: Message) -> bytes:
-    return request.SerializeToString(deterministic=True)
-
-
-def _find(analysis: Analysis, searched: PatternRequest, values: dict, coverage: Coverage) -> Sequence[Pattern]:
+def _patterns(
+    analysis: Analysis, searched: PatternRequest, values: dict[str, Any], coverage: Coverage
+) -> Sequence[Pattern]:
     assert analysis.find_patterns is not None
-    if searched.budget.spent():
-        coverage.cut("DEADLINE")
-        searched.notes.append(f"time ran out before {analysis.name}")
+    if not _begins(analysis, searched.budget, coverage):
         return ()
     searched.parameters = values
     found = analysis.find_patterns(searched)
@@ -218,14 +214,24 @@ def _find(analysis: Analysis, searched: PatternRequest, values: dict, coverage: 
     return found
 
 
-def _incidents(analyses: Sequence[Analysis], events: EventColumns, options: Options) -> list[Incident]:
+def _begins(analysis: Analysis, budget: Budget, coverage: Coverage) -> bool:
+    """Whether there is time for an analysis; where there is none, the coverage says so. Raises Unwanted."""
+    budget.begin(analysis.name)
+    if budget.spent():
+        coverage.cut("DEADLINE")
+        coverage.notes.append(f"time ran out before {analysis.name}")
+        return False
+    return True
+
+
+def _incidents(analyses: Sequence[Analysis], events: EventColumns, options: Options, job: Job) -> list[Incident]:
     """Incidents of all analyses; built-in ones are found together, for they explain each other."""
     found: list[Incident] = []
     done: set[object] = set()
     for analysis in analyses:
         find = analysis.find_incidents
         assert find is not None
-        if find not in done:
+        if find not in done and _begins(analysis, job.budget, job.coverage):
             done.add(find)
             found += find(events, options)
     return ranked(explained(found))

@@ -6,7 +6,7 @@ EVENTS_MAX events for what is kept whole.
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,26 +15,13 @@ from eventlog.v1 import event_pb2, query_service_pb2
 from eventlog.v1.query_service_pb2_grpc import QueryServiceStub
 
 from analysis_service.columns import EventColumns
+from analysis_service.coverage import Coverage
 from analysis_service.expressions import all_of
 from analysis_service.scan_columns import ScanColumns, columns_of
 from shared.rpc.remote_error import from_rpc_error
 
 EVENTS_MAX = 3_000_000
 SAMPLES_MAX = 1_000
-
-
-@dataclass(slots=True)
-class Coverage:
-    """What an answer rests on; grows while it is made. partial_reason: see AnalysisCoverage."""
-
-    events: int = 0
-    snapshot_position: int = 0
-    partial_reason: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    def cut(self, reason: str) -> None:
-        """Something is missing. The first reason stays."""
-        self.partial_reason = self.partial_reason or reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +44,12 @@ class Wanted:
             filters=filters, from_position=self.from_position, until_position=self.until_position
         )
 
+    def share_until(self, position: int, snapshot: int) -> float:
+        """Share of the positions to read that lies up to one of them. snapshot: the last committed one."""
+        first = max(self.from_position, 1)
+        last = min(self.until_position - 1, snapshot) if self.until_position else snapshot
+        return (position - first + 1) / max(last - first + 1, 1)
+
 
 class LogSource:
     """Asks the query service. Belongs to one event loop."""
@@ -69,6 +62,7 @@ class LogSource:
     ) -> AsyncGenerator[EventColumns, None]:
         """The events in batches, in the order of positions. Raises EventException."""
         request = query_service_pb2.ScanRequest(selection=wanted.selection(), columns=wanted.columns.names)
+        coverage.read(0, share=0.0)
         call = self._stub.Scan(request, timeout=timeout_s)
         schema = None
         try:
@@ -77,12 +71,14 @@ class LogSource:
                     _take_summary(coverage, response.summary)
                 elif schema is None:
                     schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_ipc))
+                    coverage.snapshot_position = response.snapshot_position
                 else:
                     table = wanted.columns.table(pa.ipc.read_record_batch(pa.py_buffer(response.arrow_ipc), schema))
-                    coverage.events += table.num_rows
+                    position = table.column("position")[-1].as_py()
+                    coverage.read(table.num_rows, share=wanted.share_until(position, coverage.snapshot_position))
                     yield EventColumns(table)
         except grpc.RpcError as failure:
-            if not coverage.events or not _is_deadline(failure):
+            if not _is_deadline(failure):
                 raise from_rpc_error(failure) from failure
             coverage.cut("DEADLINE")
         finally:
@@ -100,7 +96,9 @@ class LogSource:
                     break
         return columns_of(tables, wanted.columns)
 
-    async def at_positions(self, positions: Iterable[int], *, timeout_s: float) -> dict[int, event_pb2.Event]:
+    async def at_positions(
+        self, positions: Iterable[int], coverage: Coverage, *, timeout_s: float
+    ) -> dict[int, event_pb2.Event]:
         """Events by position, at most SAMPLES_MAX; those that cannot be read are missing. Raises EventException."""
         wanted = sorted(set(positions))[:SAMPLES_MAX]
         if not wanted:
@@ -119,7 +117,9 @@ class LogSource:
             async for response in call:
                 found.update((event.position, event) for event in response.events)
         except grpc.RpcError as failure:
-            raise from_rpc_error(failure) from failure
+            if not _is_deadline(failure):
+                raise from_rpc_error(failure) from failure
+            coverage.cut("DEADLINE")
         finally:
             call.cancel()
         return found

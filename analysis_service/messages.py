@@ -12,14 +12,13 @@ from analysis_service.chains.causes import Cause
 from analysis_service.chains.chain import NO_PARENT, Chain
 from analysis_service.chains.related import RelatedChain
 from analysis_service.chains.shape import Comparison
-from analysis_service.log_source import Coverage
+from analysis_service.coverage import Coverage, Reached
 from analysis_service.patterns.pattern import Pattern
 from analysis_service.prediction import Prediction
 from analysis_service.registry import Analysis
 from analysis_service.statistics.collector import GroupStatistics
 from analysis_service.statistics.comparison import GroupChange
 from analysis_service.statistics.hours import by_hour_of_week
-from shared.errors import EventValidationException, FieldViolation
 
 NEXT_EVENTS_MAX = 20
 CHAIN_EVENTS_MAX = 10_000
@@ -28,13 +27,6 @@ _SEVERITIES = {
     "major": pb.ANOMALY_SEVERITY_MAJOR,
     "critical": pb.ANOMALY_SEVERITY_CRITICAL,
 }
-
-
-def invalid(field: str, problem: str) -> EventValidationException:
-    """The refusal of a field of a request."""
-    return EventValidationException(
-        f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
-    )
 
 
 def timestamp(nanoseconds: int) -> Timestamp:
@@ -57,6 +49,13 @@ def coverage(found: Coverage) -> pb.AnalysisCoverage:
         partial=bool(found.partial_reason),
         partial_reason=found.partial_reason,
         notes=found.notes,
+    )
+
+
+def progress(reached: Reached, found: Coverage, *, elapsed_s: float) -> pb.AnalysisProgress:
+    """How far an analysis is."""
+    return pb.AnalysisProgress(
+        stage=reached.stage, share=reached.share, events=found.events, elapsed=duration(round(elapsed_s * 1e9))
     )
 
 

@@ -15,8 +15,16 @@ class Covered(Protocol):
     partial_reason: str
 
 
+class DeskMetrics:
+    """The metrics of calls under way."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.calls = metrics.gauge("analysis_calls", "Calls admitted, running or waiting; without those that watch.")
+        self.running = metrics.gauge("analysis_running", "Pieces of analyses that threads compute now.")
+
+
 class AnalysisMetrics:
-    """The metrics of the analysis service."""
+    """The metrics of answers."""
 
     def __init__(self, metrics: Metrics) -> None:
         kind = ("kind",)

@@ -24,7 +24,7 @@ from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.patterns.periodic import periodic
 from analysis_service.patterns.sequences import sequences
 from analysis_service.patterns.subsequences import STEPS_MAX
-from shared.errors import EventAnalysisException, EventValidationException, FieldViolation
+from shared.errors import EventAnalysisException, invalid_field
 from shared.suggestion import did_you_mean
 
 ENTRY_POINTS = "eventlog.analyses"
@@ -109,10 +109,7 @@ def checked_parameters(analysis: Analysis, given: Mapping[str, float]) -> dict[s
         if not parameter.minimum <= value <= parameter.maximum or not whole:
             kind = "a whole number" if parameter.whole else "a number"
             problem = f"is {value:g}; write {kind} from {parameter.minimum:g} to {parameter.maximum:g}"
-            field = f"parameters[{parameter.name}]"
-            raise EventValidationException(
-                f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
-            )
+            raise invalid_field(f"parameters[{parameter.name}]", problem)
         values[parameter.name] = int(value) if parameter.whole else value
     return values
 
@@ -122,10 +119,7 @@ def refuse_unknown(given: Mapping[str, float], asked: list[Analysis]) -> None:
     known = [parameter.name for analysis in asked for parameter in analysis.parameters]
     for name in given:
         if name not in known:
-            field, problem = f"parameters[{name}]", f"is not known{did_you_mean(name, known)}"
-            raise EventValidationException(
-                f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
-            )
+            raise invalid_field(f"parameters[{name}]", f"is not known{did_you_mean(name, known)}")
 
 
 _MAX_SPAN = Parameter(

@@ -61,6 +61,8 @@ def columns_of(tables: list[pa.Table], scanned: ScanColumns) -> EventColumns:
 
 def _decoded(column: StringArray) -> StringArray:
     """JSON texts with strings as what they say; each distinct text is decoded once."""
+    if column.null_count == len(column):
+        return column
     encoded: Any = pc.if_else(pc.equal(column, "null"), None, column).dictionary_encode()
     texts = [msgspec.json.decode(text) if text.startswith('"') else text for text in encoded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).dictionary_decode()

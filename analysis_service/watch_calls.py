@@ -13,13 +13,14 @@ from eventlog.v1 import analysis_service_pb2 as pb
 from analysis_service import asked, messages
 from analysis_service.anomalies.detect import AnomalyDetector, Options
 from analysis_service.anomalies.incident import Incident
+from analysis_service.coverage import Coverage
 from analysis_service.desk import Job
-from analysis_service.log_source import Coverage, LogSource, Wanted
+from analysis_service.log_source import LogSource, Wanted
 from analysis_service.registry import chosen
 from analysis_service.scan_columns import ScanColumns
 from shared.clock import Clock
 from shared.config.model import AnalysisConfig
-from shared.errors import EventException
+from shared.errors import EventException, invalid_field
 
 POLL_S = 1.0
 HEARTBEAT_S = 5.0
@@ -70,7 +71,7 @@ class WatchCalls:
         length_s = asked.window(request.baseline_window, _DAY_S, "baseline_window")
         lateness_s = asked.window(request.lateness, _LATENESS_S, "lateness")
         if lateness_s > _LATENESS_S_MAX:
-            raise messages.invalid("lateness", f"is {lateness_s:g} s; it must be at most {_LATENESS_S_MAX:.0f} s")
+            raise invalid_field("lateness", f"is {lateness_s:g} s; it must be at most {_LATENESS_S_MAX:.0f} s")
         return Options(
             self._clock.now_ns() - round(length_s * 1e9),
             None,
@@ -85,9 +86,9 @@ class WatchCalls:
         events = await self._source.events(wanted, coverage, timeout_s=_READING_S)
         if coverage.partial_reason == "DAMAGE":
             raise EventException("the log has damage there: see VerifyLog", reason="LOG_CORRUPTED")
-        if coverage.partial_reason and len(events):
+        if coverage.partial_reason:
             # What is missing is read in the next round.
-            coverage.snapshot_position = int(events.positions[-1])
+            coverage.snapshot_position = int(events.positions[-1]) if len(events) else 0
         now_ns = self._clock.now_ns()
 
         def judge() -> None:

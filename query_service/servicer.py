@@ -197,7 +197,8 @@ class QueryServicer:
         committed = await self._committed(request.selection, context)
         projection = ScanProjection(scan_columns(request.columns), log_id=committed.log_id)
         call = self._call("scan", request, request.selection, committed, context)
-        yield pb.ScanResponse(arrow_ipc=projection.result_schema.serialize().to_pybytes())
+        schema = projection.result_schema.serialize().to_pybytes()
+        yield pb.ScanResponse(arrow_ipc=schema, snapshot_position=call.ticket.snapshot)
         with self._searches.admitted(), timed(call.work):
             asked = self._asked(call, order=order)
             reading = await self._searches.run(

@@ -60,6 +60,13 @@ class EventValidationException(EventException):
     reason = "INVALID_EVENT"
 
 
+def invalid_field(field: str, problem: str) -> EventValidationException:
+    """The refusal of a field of a request (INVALID_FIELD). problem: goes on after the field's name."""
+    return EventValidationException(
+        f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
+    )
+
+
 class EventStorageException(EventException):
     """The log cannot be written or read."""
 

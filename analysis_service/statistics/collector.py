@@ -23,7 +23,7 @@ from analysis_service.statistics.hours import Hour, check_time_zone, count_hours
 from analysis_service.statistics.moments import Moments
 from analysis_service.statistics.sketch import Distribution
 from analysis_service.statistics.tally import Tally
-from shared.errors import EventValidationException, FieldViolation
+from shared.errors import invalid_field
 
 GROUPS_MAX = 1_000
 GROUP_FIELDS_MAX = 3
@@ -163,7 +163,4 @@ def _sortable(key: tuple[str | None, ...]) -> tuple[str, ...]:
 
 def _check_number(name: str, fields: Sequence[str], most: int) -> None:
     if len(fields) > most:
-        problem = f"names {len(fields)} fields; name at most {most}"
-        raise EventValidationException(
-            f"{name} {problem}", violations=[FieldViolation(name, problem)], reason="INVALID_FIELD"
-        )
+        raise invalid_field(name, f"names {len(fields)} fields; name at most {most}")

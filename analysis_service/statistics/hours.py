@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from analysis_service.columns import Integers
 from shared.columns.arrow import compute as pc
-from shared.errors import EventValidationException, FieldViolation
+from shared.errors import invalid_field
 
 _HOUR_S = 3600
 _SECOND_NS = 1_000_000_000
@@ -47,9 +47,7 @@ def check_time_zone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         problem = f"is {name!r}; write a name of the tz database, such as Europe/Berlin or UTC"
-        raise EventValidationException(
-            f"time_zone {problem}", violations=[FieldViolation("time_zone", problem)], reason="INVALID_FIELD"
-        ) from None
+        raise invalid_field("time_zone", problem) from None
     return name
 
 

@@ -8,11 +8,28 @@ with EventQuery(load_config(path)) as query:
         print(event.timestamp, event.source)
 """
 
-from shared.client.analysis_answers import Anomaly, ChainSpan, EventChain, EventPattern, EventStatistics, LikelyNext
+from shared.client.analysis_answers import (
+    AnalysisDescription,
+    AnalysisParameter,
+    AnalysisProgress,
+    Anomaly,
+    Cause,
+    ChainComparison,
+    ChainDifference,
+    ChainSpan,
+    Coverage,
+    EventChain,
+    EventPattern,
+    EventStatistics,
+    Findings,
+    FoldedState,
+    LikelyNext,
+)
+from shared.client.analyzer_options import AnalyzerOptions
 from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLogger
 from shared.client.async_event_query import AsyncEventQuery
 from shared.client.back_off import BackOff
-from shared.client.event_analyzer import AnalyzerOptions, EventAnalyzer
+from shared.client.event_analyzer import EventAnalyzer
 from shared.client.event_bus import BusStatistics, EventBus
 from shared.client.event_logger import ContextualLogger, EventLogger
 from shared.client.event_query import EventQuery
@@ -32,6 +49,9 @@ from shared.client.subscription import EmittedEvent, Subscription
 from shared.filters.event_filter import EventFilter
 
 __all__ = [
+    "AnalysisDescription",
+    "AnalysisParameter",
+    "AnalysisProgress",
     "AnalyzerOptions",
     "Anomaly",
     "AsyncContextualLogger",
@@ -39,9 +59,13 @@ __all__ = [
     "AsyncEventQuery",
     "BackOff",
     "BusStatistics",
+    "Cause",
+    "ChainComparison",
+    "ChainDifference",
     "ChainSpan",
     "ClientStatistics",
     "ContextualLogger",
+    "Coverage",
     "Durability",
     "EmittedEvent",
     "EventAnalyzer",
@@ -60,6 +84,8 @@ __all__ = [
     "ExportProgress",
     "ExportReport",
     "FilterExplanation",
+    "Findings",
+    "FoldedState",
     "LikelyNext",
     "LoggerOptions",
     "OverflowPolicy",

@@ -1,29 +1,38 @@
-"""Between the answers of the analysis service and their models. No I/O."""
+"""From the answers of the analysis service to what a program sees. No I/O."""
 
 import datetime as dt
 
+import msgspec
 from eventlog.v1 import analysis_service_pb2 as pb
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.client.analysis_answers import Anomaly, ChainSpan, EventChain, EventPattern, EventStatistics, LikelyNext
+from shared.client import analysis_answers as answers
 from shared.client.event_messages import event_of
 from shared.events.timestamps import to_datetime
 
 _SEVERITY = "ANOMALY_SEVERITY_"
 
 
-def duration_message(length: dt.timedelta) -> Duration:
-    """A length of time as a message."""
-    message = Duration()
-    message.FromTimedelta(length)
-    return message
+def coverage_of(message: pb.AnalysisCoverage) -> answers.Coverage:
+    """The coverage of a message."""
+    return answers.Coverage(
+        events=message.events,
+        snapshot_position=message.snapshot_position,
+        partial=message.partial,
+        partial_reason=message.partial_reason,
+        notes=tuple(message.notes),
+    )
 
 
-def statistics_of(message: pb.EventStatistics) -> EventStatistics:
+def progress_of(message: pb.AnalysisProgress) -> answers.AnalysisProgress:
+    """The progress of a message."""
+    return answers.AnalysisProgress(message.stage, message.share, message.events, message.elapsed.ToTimedelta())
+
+
+def statistics_of(message: pb.EventStatistics, coverage: answers.Coverage) -> answers.EventStatistics:
     """The statistics of a message."""
     has_duration = message.HasField("avg_duration")
-    return EventStatistics(
+    return answers.EventStatistics(
         event_type=message.event_type,
         count=message.count,
         frequency=message.frequency,
@@ -35,17 +44,21 @@ def statistics_of(message: pb.EventStatistics) -> EventStatistics:
         stddev_duration=message.stddev_duration if has_duration else None,
         error_rate=message.error_rate,
         estimated=message.percentiles_estimated,
+        group={each.field: each.value if each.HasField("value") else None for each in message.group},
+        first=_time(message.first),
+        last=_time(message.last),
+        coverage=coverage,
     )
 
 
-def no_statistics(event_type: str) -> EventStatistics:
+def no_statistics(event_type: str, coverage: answers.Coverage) -> answers.EventStatistics:
     """The statistics of a type without events."""
-    return EventStatistics(event_type, 0, 0.0, None, {}, {})
+    return answers.EventStatistics(event_type, 0, 0.0, None, {}, {}, coverage=coverage)
 
 
-def pattern_of(message: pb.EventPattern) -> EventPattern:
+def pattern_of(message: pb.EventPattern) -> answers.EventPattern:
     """The pattern of a message."""
-    return EventPattern(
+    return answers.EventPattern(
         pattern_type=message.pattern_type,
         events=[event_of(event) for event in message.events],
         frequency=message.frequency,
@@ -58,10 +71,10 @@ def pattern_of(message: pb.EventPattern) -> EventPattern:
     )
 
 
-def anomaly_of(message: pb.Anomaly) -> Anomaly:
+def anomaly_of(message: pb.Anomaly) -> answers.Anomaly:
     """The anomaly of a message."""
     severity = pb.AnomalySeverity.Name(message.severity)
-    return Anomaly(
+    return answers.Anomaly(
         anomaly_type=message.anomaly_type,
         score=message.score,
         severity=severity.removeprefix(_SEVERITY).lower(),
@@ -74,12 +87,13 @@ def anomaly_of(message: pb.Anomaly) -> Anomaly:
         actual=message.actual,
         expression=message.expression,
         positions=tuple(message.positions),
+        incident_id=message.incident_id,
     )
 
 
-def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> EventChain:
+def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> answers.EventChain:
     """The chain of a message."""
-    return EventChain(
+    return answers.EventChain(
         correlation_id=correlation_id,
         events=[event_of(event) for event in message.events],
         spans=[_span(span) for span in message.spans],
@@ -87,20 +101,87 @@ def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> EventC
         failure_origins=tuple(message.failure_origins),
         drawing=message.drawing,
         related={each.correlation_id: each.relation for each in message.related},
+        coverage=coverage_of(message.coverage),
     )
 
 
-def likely_next_of(message: pb.PredictNextResponse) -> LikelyNext:
+def likely_next_of(message: pb.PredictNextResponse) -> answers.LikelyNext:
     """The prediction of a message."""
-    return LikelyNext(
+    return answers.LikelyNext(
         types=tuple((each.event_type or None, each.probability) for each in message.next),
         likely_end=message.likely_end or None,
         remaining=message.remaining.ToTimedelta() if message.HasField("remaining") else None,
+        seen=message.seen,
+        coverage=coverage_of(message.coverage),
     )
 
 
-def _span(message: pb.ChainSpan) -> ChainSpan:
-    return ChainSpan(
+def comparison_of(message: pb.CompareChainsResponse) -> answers.ChainComparison:
+    """The comparison of a message."""
+    return answers.ChainComparison(
+        kind=message.kind,
+        references=message.references,
+        differences=tuple(
+            answers.ChainDifference(
+                difference=each.difference,
+                event_type=each.event_type,
+                parent_type=each.parent_type or None,
+                share=each.share,
+                expected=(each.expected_low, each.expected_high),
+                actual=each.actual,
+                description=each.description,
+            )
+            for each in message.differences
+        ),
+        coverage=coverage_of(message.coverage),
+    )
+
+
+def cause_of(message: pb.Cause) -> answers.Cause:
+    """The cause of a message."""
+    return answers.Cause(
+        trouble=message.trouble,
+        source=message.source,
+        event_type=message.event_type,
+        score=message.score,
+        chains=message.chains,
+        amount=message.amount,
+        examples=tuple(message.examples),
+        description=message.description,
+        expression=message.expression,
+    )
+
+
+def state_of(message: pb.FoldStateResponse) -> answers.FoldedState:
+    """The state of a message."""
+    return answers.FoldedState(
+        state=msgspec.json.decode(message.state_json),
+        position=message.position,
+        events=message.events,
+        events_from_snapshot=message.events_from_snapshot,
+        coverage=coverage_of(message.coverage),
+    )
+
+
+def description_of(message: pb.AnalysisDescription) -> answers.AnalysisDescription:
+    """The description of a message."""
+    parameters = (
+        answers.AnalysisParameter(
+            name=each.name,
+            description=each.description,
+            default=each.default_value,
+            minimum=each.minimum,
+            maximum=each.maximum,
+            unit=each.unit,
+            whole=each.whole,
+        )
+        for each in message.parameters
+    )
+    return answers.AnalysisDescription(message.name, message.family, message.description, tuple(parameters))
+
+
+def _span(message: pb.ChainSpan) -> answers.ChainSpan:
+    return answers.ChainSpan(
         position=message.position,
         event_type=message.event_type,
         source=message.source,

@@ -43,7 +43,7 @@ def count_request(filters: Filters, selection: Selection) -> query_service_pb2.C
 
 def explain_request(filters: Filters) -> query_service_pb2.ExplainFilterRequest:
     """A request of ExplainFilter."""
-    return query_service_pb2.ExplainFilterRequest(filters=_filters(filters))
+    return query_service_pb2.ExplainFilterRequest(filters=any_filters_message(filters))
 
 
 def export_request(
@@ -77,11 +77,12 @@ def explanation_of(response: query_service_pb2.ExplainFilterResponse) -> FilterE
     )
 
 
-def _selection(filters: Filters, selection: Selection) -> query_service_pb2.EventSelection:
-    return query_service_pb2.EventSelection(filters=_filters(filters), **selection)
-
-
-def _filters(filters: Filters) -> event_pb2.EventFilters:
+def any_filters_message(filters: Filters) -> event_pb2.EventFilters:
+    """The message of a filter, however it is given."""
     if isinstance(filters, EventFilters):
         return filters_message(filters)
     return event_pb2.EventFilters(expression=filters or "")
+
+
+def _selection(filters: Filters, selection: Selection) -> query_service_pb2.EventSelection:
+    return query_service_pb2.EventSelection(filters=any_filters_message(filters), **selection)

@@ -1,5 +1,6 @@
 """EventAnalyzer against real services; the specification's "Event Analysis" example runs as it is written."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from shared.client import EventAnalyzer, EventStore
 from shared.clock import SystemClock
 from shared.config import AnalysisConfig, EventConfig, IngestConfig, QueryConfig
-from shared.errors import EventFilterException
+from shared.errors import EventAnalysisException, EventFilterException
 from shared.events import Event
 from shared.events.timestamps import to_datetime
 from tests.support.service_process import ServiceProcess
@@ -92,3 +93,34 @@ async def test_chain_prediction_anomalies_and_refusals(store):
         assert (nothing.count, nothing.percentiles) == (0, {})
         with pytest.raises(EventFilterException):
             await analyzer.analyze_patterns(timedelta(hours=1), filters="type = ")
+
+
+async def test_comparison_causes_state_and_list(store):
+    """A chain against the others, what explains the failure, what a chain's events made, and what can be asked."""
+    async with EventAnalyzer(store) as analyzer:
+        compared = await analyzer.compare_chains("call 7")
+        assert (compared.kind, compared.references) == ("api.request", 7)
+        causes = await analyzer.rank_causes()
+        assert causes[0].trouble == "errors"
+        assert causes[0].examples == ("call 7",)
+        assert causes.coverage.events == 16
+        state = await analyzer.fold_state("correlation_id = 'call 3'")
+        assert (state.state, state.events) == ({"duration_ms": 40, "status": "ok"}, 2)
+        counted = await analyzer.fold_state("source = 'api'", reducer="counter", at=state.position)
+        assert sum(counted.state.values()) == state.position
+        groups = await analyzer.group_statistics(["payload.status"])
+        assert {each.group["payload.status"]: each.count for each in groups} == {"ok": 14, "error": 2}
+        listed = {each.name: each for each in await analyzer.list_analyses()}
+        assert listed["sequence"].family == "pattern"
+        assert listed["sequence"].parameters[0].whole
+        with pytest.raises(EventAnalysisException):
+            await analyzer.analyze_patterns(timedelta(hours=1), analyses=["sequense"])
+
+
+async def test_watch_begins_with_the_incidents_of_now_and_is_closed(store):
+    """A watch of quiet events tells nothing; closing it ends the call."""
+    async with EventAnalyzer(store) as analyzer:
+        watch = analyzer.watch_anomalies(timedelta(hours=1), analyses=["rate"], lateness=timedelta(seconds=1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(watch), 0.5)
+        await watch.aclose()

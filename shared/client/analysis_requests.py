@@ -1,0 +1,153 @@
+"""From what a program asks to the requests of the analysis service. No I/O.
+
+Ranges of time are [start, end); times without a zone are UTC. All raise EventFilterException, EventValidationException
+where a filter or a time is wrong.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from eventlog.v1 import analysis_service_pb2 as pb
+from eventlog.v1 import event_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from shared.client.event_messages import timestamp_message
+from shared.client.query_messages import any_filters_message
+from shared.client.query_options import Filters
+
+TimeRange: TypeAlias = tuple[dt.datetime, dt.datetime]
+
+
+def statistics_request(
+    time_range: TimeRange | None,
+    filters: Filters,
+    *,
+    event_type: str = "",
+    group_by: Sequence[str] = (),
+    percentiles: Sequence[float] = (),
+    time_zone: str = "UTC",
+) -> pb.CalculateStatisticsRequest:
+    """A request of CalculateStatistics."""
+    return pb.CalculateStatisticsRequest(
+        event_type=event_type,
+        time_range=_range(time_range),
+        group_by=group_by,
+        percentiles=percentiles,
+        time_zone=time_zone,
+        filters=any_filters_message(filters),
+    )
+
+
+def patterns_request(
+    time_window: dt.timedelta | None,
+    time_range: TimeRange | None,
+    filters: Filters,
+    *,
+    min_occurrence: int,
+    group_by: str,
+    analyses: Sequence[str],
+    parameters: Mapping[str, float] | None,
+) -> pb.AnalyzePatternsRequest:
+    """A request of AnalyzePatterns."""
+    return pb.AnalyzePatternsRequest(
+        time_window=_duration(time_window),
+        time_range=_range(time_range),
+        min_occurrence=min_occurrence,
+        group_by=group_by,
+        analyses=analyses,
+        parameters=parameters or {},
+        filters=any_filters_message(filters),
+    )
+
+
+def anomalies_request(
+    baseline_window: dt.timedelta | None,
+    time_range: TimeRange | None,
+    filters: Filters,
+    *,
+    sensitivity: float,
+    analyses: Sequence[str],
+    value_fields: Sequence[str],
+) -> pb.DetectAnomaliesRequest:
+    """A request of DetectAnomalies."""
+    return pb.DetectAnomaliesRequest(
+        baseline_window=_duration(baseline_window),
+        time_range=_range(time_range),
+        sensitivity=sensitivity,
+        analyses=analyses,
+        value_fields=value_fields,
+        filters=any_filters_message(filters),
+    )
+
+
+def watch_request(
+    baseline_window: dt.timedelta,
+    filters: Filters,
+    *,
+    sensitivity: float,
+    analyses: Sequence[str],
+    lateness: dt.timedelta | None,
+) -> pb.WatchAnomaliesRequest:
+    """A request of WatchAnomalies."""
+    return pb.WatchAnomaliesRequest(
+        baseline_window=_duration(baseline_window),
+        sensitivity=sensitivity,
+        analyses=analyses,
+        lateness=_duration(lateness),
+        filters=any_filters_message(filters),
+    )
+
+
+def chain_request(correlation_id: str) -> pb.TraceEventChainRequest:
+    """A request of TraceEventChain, with a drawing and related chains."""
+    return pb.TraceEventChainRequest(correlation_id=correlation_id, drawing=pb.CHAIN_DRAWING_TEXT, include_related=True)
+
+
+def comparison_request(correlation_id: str, time_range: TimeRange | None, filters: Filters) -> pb.CompareChainsRequest:
+    """A request of CompareChains."""
+    return pb.CompareChainsRequest(
+        correlation_id=correlation_id, time_range=_range(time_range), filters=any_filters_message(filters)
+    )
+
+
+def causes_request(time_range: TimeRange | None, filters: Filters) -> pb.RankCausesRequest:
+    """A request of RankCauses."""
+    return pb.RankCausesRequest(time_range=_range(time_range), filters=any_filters_message(filters))
+
+
+def prediction_request(
+    running: str | Sequence[str], time_range: TimeRange | None, filters: Filters
+) -> pb.PredictNextRequest:
+    """A request of PredictNext, for a correlation id or for the types of the events so far."""
+    return pb.PredictNextRequest(
+        correlation_id=running if isinstance(running, str) else "",
+        event_types=() if isinstance(running, str) else running,
+        time_range=_range(time_range),
+        filters=any_filters_message(filters),
+    )
+
+
+def state_request(filters: Filters, reducer: str, at: int | dt.datetime | None) -> pb.FoldStateRequest:
+    """A request of FoldState, up to a position, a time or the end."""
+    request = pb.FoldStateRequest(filters=any_filters_message(filters), reducer=reducer)
+    if isinstance(at, dt.datetime):
+        request.at_time.CopyFrom(timestamp_message(at))
+    elif at is not None:
+        request.at_position = at
+    return request
+
+
+def _duration(length: dt.timedelta | None) -> Duration | None:
+    if length is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(length)
+    return message
+
+
+def _range(given: TimeRange | None) -> event_pb2.TimeRange | None:
+    if given is None:
+        return None
+    start, end = given
+    return event_pb2.TimeRange(start=timestamp_message(start), end=timestamp_message(end))
