@@ -2,7 +2,7 @@
 
 Starts the four services on free ports with a log in a temporary folder, logs real events (simulated ones where
 there are none), reads them back by id and by range, verifies and seals the log, asks questions of it, exports it,
-streams some of it live and replays that, and stops everything.
+analyses it, streams some of it live and replays that, and stops everything.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 import grpc
 import orjson
 
+from deploy.demo import analysis_scenes
+from deploy.demo.analysis_tour import AnalysisTour
 from deploy.demo.batches import Batches, make_batches
 from deploy.demo.query_tour import QueryTour
 from deploy.demo.questions import REAL, SIMULATED
@@ -24,6 +26,7 @@ from deploy.demo.real_data import event_files, read_lines
 from deploy.demo.round_trip import RoundTrip
 from deploy.demo.simulator import Simulation
 from deploy.demo.stream_tour import StreamTour
+from deploy.demo.watch_tour import watch_a_burst
 from deploy.local_cluster import ClusterFailed, LocalCluster
 from shared.errors import EventException
 
@@ -67,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 problems = trip.run(sources)
             with QueryTour(addresses["query_service"]) as tour:
                 problems += tour.run(REAL if files else SIMULATED, trip.acknowledged)
+            scene = analysis_scenes.REAL if files else analysis_scenes.SIMULATED
+            problems += AnalysisTour(addresses["analysis_service"], scene, trip.acknowledged).run()
+            problems += watch_a_burst(addresses["ingest_service"], addresses["analysis_service"])
             streams = StreamTour(addresses["ingest_service"], addresses["stream_service"], _DEFAULTS)
             problems += streams.run(sources)
         except (ClusterFailed, EventException, grpc.RpcError) as error:

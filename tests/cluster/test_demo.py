@@ -15,6 +15,9 @@ def test_demo_brings_every_event_back(capsys, tmp_path):
     assert "sealed" in out
     assert "evaluated in Python: all counts equal" in out
     assert [name in out for name in ("events.jsonl ", "events.jsonl.zst", "events.parquet", "found.csv")] == [True] * 4
+    assert [text in out for text in ("by hour of the day", "the slowest types", "directly follows")] == [True] * 3
+    assert [text in out for text in ("the strongest first", "compared with", "half of such cases")] == [True] * 3
+    assert "watching while 1,200 requests come" in out
     assert "programs subscribe" in out
     assert "goes on behind them" in out
     assert "as they were logged, each at its time" in out
