@@ -145,15 +145,20 @@ def _sql_of(column: ScanColumn, promoted: Sequence[PromotedColumn], builder: Bui
     path = column.field.path
     if not path:
         return quote_identifier(column.field.name.removeprefix("metadata."))
-    for kind in _PROMOTED[column.kind]:
-        for each in promoted:
-            if each.path == path and each.kind == kind and each.complete:
-                name = quote_identifier(each.column)
+    for each in promoted:
+        if each.path == path and each.complete:
+            name = quote_identifier(each.column)
+            if each.kind in _PROMOTED[column.kind]:
                 return f"CAST({name} AS DOUBLE)" if column.kind == "double" else name
+            if column.kind == "json" and each.kind == "string" and each.only:
+                return f"to_json({name})::VARCHAR"
     expression = path_expression(path)
     assert expression is not None, "scan_columns refuses such a path"
     text = f"(TRY(json_extract(payload, [{builder.add(expression)}::VARCHAR]))[1])::VARCHAR"
-    return _FROM_JSON[column.kind].format(t=text)
+    # Most payloads lack most paths, and are not parsed for it: a key stands there as it is, or has an escape in it.
+    key = builder.add(f'"{path[-1]}"')
+    may_have = f"contains(payload, {key}::VARCHAR) OR contains(payload, chr(92))"
+    return f"CASE WHEN {may_have} THEN {_FROM_JSON[column.kind].format(t=text)} END"
 
 
 def _invalid(field: str, problem: str) -> EventValidationException:

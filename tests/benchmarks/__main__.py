@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.benchmarks import case_fanout, case_replay
 from tests.benchmarks.bench import Bench, Case
+from tests.benchmarks.case_analysis import ANALYSIS
 from tests.benchmarks.case_query import QUERY
 from tests.benchmarks.case_storage import IDLE, RECOVERY, SEALED
 from tests.benchmarks.case_sustained import SUSTAINED
@@ -27,6 +28,7 @@ CASES: tuple[Case, ...] = (
     SEALED,
     RECOVERY,
     QUERY,
+    ANALYSIS,
     case_fanout.ONE,
     case_fanout.HUNDRED,
     case_fanout.DISTINCT,

@@ -25,13 +25,11 @@ from tests.benchmarks import query_questions as questions
 from tests.benchmarks.bench import Bench, Case
 from tests.benchmarks.clickhouse_peer import ClickHouse
 from tests.benchmarks.peer_process import PeerMissingError
-from tests.benchmarks.query_log import SEGMENT_EVENTS, build_query_log
+from tests.benchmarks.query_log import SEALED_SEGMENTS, SEGMENT_EVENTS, shared_query_log
 from tests.benchmarks.query_questions import Question
 from tests.benchmarks.report import Failed, Outcome, RowSpec, Skipped
 from tests.support.service_process import ServiceProcess
 
-_SEALED_SEGMENTS = 9
-_TAIL_EVENTS = 1_000_000
 _TIMEOUT_S = 300.0
 _WARM_UP = 5
 
@@ -53,21 +51,17 @@ _RATIOS = tuple(f"{name}_vs_clickhouse" for name in (*_TIMES, _EXPORT))
 
 
 def _measure(bench: Bench) -> Mapping[str, Outcome]:
+    log, events = shared_query_log(bench)
     with bench.scratch("query") as directory:
-        log = directory / "log"
-        log.mkdir()
-        sealed, tail = bench.count(_SEALED_SEGMENTS), bench.count(_TAIL_EVENTS)
-        bench.progress(f"writing a log of {sealed * SEGMENT_EVENTS + tail:,} events")
-        build_query_log(log, sealed_segments=sealed, tail_events=tail)
         settings = {"storage": {"base_path": str(log)}}
         with ServiceProcess("query_service", directory / "query", settings=settings) as service:
             outcomes: dict[str, Outcome] = {"query_service_rss_mb": service.tree_rss_mb()}
             with connect_sync(service.address) as channel:
-                ours = _Ours(bench, channel, sealed * SEGMENT_EVENTS + tail)
+                ours = _Ours(bench, channel, events)
                 outcomes |= ours.measure()
                 outcomes["query_service_busy_rss_mb"] = service.tree_rss_mb()
                 if bench.wanted & set(_RATIOS):
-                    outcomes |= _compare(bench, directory, ours, first_of_tail=sealed * SEGMENT_EVENTS + 1)
+                    outcomes |= _compare(bench, directory, log, ours)
     return outcomes
 
 
@@ -142,11 +136,11 @@ class _Ours:
         assert exported == self.events, f"{exported} events were exported of {self.events}"
 
 
-def _compare(bench: Bench, directory: Path, ours: _Ours, *, first_of_tail: int) -> Mapping[str, Outcome]:
+def _compare(bench: Bench, directory: Path, log: Path, ours: _Ours) -> Mapping[str, Outcome]:
     """The rows beside ClickHouse, or why there are none."""
     try:
         with ClickHouse(directory) as clickhouse:
-            _load(bench, clickhouse, directory, ours.events, first_of_tail)
+            _load(bench, clickhouse, directory, log, ours.events)
             ratios = {name: _ratio(bench, clickhouse, ours, name) for name in ours.questions}
             export = "SELECT * REPLACE(toString(payload) AS payload) FROM events"
             took = clickhouse.run(f"{export} INTO OUTFILE '{directory}/all.parquet' FORMAT Parquet")["ms"]
@@ -169,9 +163,10 @@ def _ratio(bench: Bench, clickhouse: ClickHouse, ours: _Ours, name: str) -> floa
     return theirs / statistics.median(ours.times[name])
 
 
-def _load(bench: Bench, clickhouse: ClickHouse, directory: Path, events: int, first_of_tail: int) -> None:
+def _load(bench: Bench, clickhouse: ClickHouse, directory: Path, log: Path, events: int) -> None:
     bench.progress("loading the same events into ClickHouse")
-    log, tail = directory / "log", directory / "tail.parquet"
+    tail = directory / "tail.parquet"
+    first_of_tail = bench.count(SEALED_SEGMENTS) * SEGMENT_EVENTS + 1
     reader, first = LocalLogReader(LocalFileSystem(log)), Position(first_of_tail)
     committed = reader.committed()
     with pq.ParquetWriter(tail, EVENT_SCHEMA) as writer:

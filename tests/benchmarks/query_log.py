@@ -17,10 +17,12 @@ from shared.log.log_writer import LocalLogWriter, RotationLimits
 from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import seal_events
 from shared.log.types import Nanoseconds, Position
+from tests.benchmarks.bench import Bench
 from tests.support.reference_events import reference_batch
 
 LOG_ID = "BENCHK0G"
 SEGMENT_EVENTS = 1_000_000
+SEALED_SEGMENTS, TAIL_EVENTS = 9, 1_000_000
 FRAME_EVENTS = 2_000
 _BATCH_EVENTS = 50_000
 _DAY_S = 86_400
@@ -54,6 +56,18 @@ def build_query_log(
     finally:
         writer.close()
     progress(f"{tail_events:,} more in the tail")
+
+
+def shared_query_log(bench: Bench) -> tuple[Path, int]:
+    """The log of a run that all of its cases read, built when first asked for, and how many events it has."""
+    log = bench.directory / "query-log"
+    sealed, tail = bench.count(SEALED_SEGMENTS), bench.count(TAIL_EVENTS)
+    events = sealed * SEGMENT_EVENTS + tail
+    if not log.exists():
+        log.mkdir()
+        bench.progress(f"writing a log of {events:,} events")
+        build_query_log(log, sealed_segments=sealed, tail_events=tail)
+    return log, events
 
 
 def _append_tail(writer: LocalLogWriter, count: int) -> None:
