@@ -115,6 +115,7 @@ class HistoryCalls:
             kinds=tuple(each.name for each in analyses),
             value_fields=fields,
             case_key=key,
+            begin=job.budget.begin,
         )
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)], numbers=fields)
         wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))

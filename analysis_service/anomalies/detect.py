@@ -9,7 +9,7 @@ Invariants: an event counts once, however often it is delivered; within `latenes
 does not matter; later ones are counted in `late_events` and teach the detectors nothing. Memory is bounded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,8 @@ class Options:
     """What to look for. kinds: some of KINDS. value_fields: payload fields whose numbers are judged.
 
     start_ns, end_ns: of the stretch, [start, end); end_ns None where the log is followed. lateness_ns: how long to
-    wait for events that come out of order; history has none to wait for.
+    wait for events that come out of order; history has none to wait for. begin: told each kind before it is looked for;
+    what it raises ends the search.
     """
 
     start_ns: int
@@ -53,6 +54,7 @@ class Options:
     value_fields: tuple[str, ...] = ("payload.duration_ms",)
     case_key: str = "correlation_id"
     lateness_ns: int = 60_000_000_000
+    begin: Callable[[str], None] = lambda _: None
 
     @property
     def bucket_ns(self) -> int:
@@ -141,17 +143,19 @@ class AnomalyDetector:
     def _judge(self, events: EventColumns) -> None:
         if not len(events):
             return
-        kinds = set(self._options.kinds)
-        if "rate" in kinds:
-            self._rates.advance(events)
-        if "value" in kinds:
-            self._values.advance(events)
-        if kinds & {"new_type", "rare_type"}:
-            self._kinds.advance(events)
-        if "missing" in kinds:
-            self._silence.advance(events)
-        if "unusual_case" in kinds:
-            self._behaviour.advance(events, self._watermark_ns)
+        searches: dict[str, Callable[[], None]] = {
+            "rate": lambda: self._rates.advance(events),
+            "value": lambda: self._values.advance(events),
+            "new_type": lambda: self._kinds.advance(events),
+            "missing": lambda: self._silence.advance(events),
+            "unusual_case": lambda: self._behaviour.advance(events, self._watermark_ns),
+        }
+        # One search finds new types and rare ones.
+        wanted = {"new_type" if kind == "rare_type" else kind for kind in self._options.kinds}
+        for kind, search in searches.items():
+            if kind in wanted:
+                self._options.begin(kind)
+                search()
 
 
 def detect(events: EventColumns, options: Options) -> list[Incident]:
