@@ -4,6 +4,7 @@ Invariants: every call has a deadline; a scan that stops early says why in its c
 EVENTS_MAX events for what is kept whole.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -60,13 +61,18 @@ class LogSource:
     async def batches(
         self, wanted: Wanted, coverage: Coverage, *, timeout_s: float
     ) -> AsyncGenerator[EventColumns, None]:
-        """The events in batches, in the order of positions. Raises EventException."""
+        """The events in batches, in the order of positions. Raises EventException.
+
+        The next message is on its way while the caller works on a batch.
+        """
         request = query_service_pb2.ScanRequest(selection=wanted.selection(), columns=wanted.columns.names)
         coverage.read(0, share=0.0)
         call = self._stub.Scan(request, timeout=timeout_s)
         schema = None
+        coming = asyncio.ensure_future(call.read())
         try:
-            async for response in call:
+            while (response := await coming) is not grpc.aio.EOF:
+                coming = asyncio.ensure_future(call.read())
                 if response.HasField("summary"):
                     _take_summary(coverage, response.summary)
                 elif schema is None:
@@ -83,6 +89,7 @@ class LogSource:
             coverage.cut("DEADLINE")
         finally:
             call.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
     async def events(self, wanted: Wanted, coverage: Coverage, *, timeout_s: float) -> EventColumns:
         """The events whole, at most EVENTS_MAX of them. Raises EventException."""
