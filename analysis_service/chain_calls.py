@@ -84,7 +84,7 @@ class ChainCalls:
         given = asked.time_range(request.time_range, "time_range")
         within = given if request.HasField("time_range") else asked.Range(end - _DAY_NS, end)
         wanted = Wanted(request.filters, asked.span_columns(fields), (within.expression(), _IN_A_CHAIN))
-        others = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        others = await self._source.groups(wanted, job.coverage, key="correlation_id", timeout_s=job.reading_s)
 
         def work() -> Comparison:
             events = together(others.take(_other_chains(others, request.correlation_id)), mine)
@@ -103,7 +103,7 @@ class ChainCalls:
         now_ns = self._clock.now_ns()
         within = given if request.HasField("time_range") else asked.Range(now_ns - _HOUR_NS, now_ns)
         wanted = Wanted(request.filters, asked.span_columns(fields), (within.expression(), _IN_A_CHAIN))
-        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        events = await self._source.groups(wanted, job.coverage, key="correlation_id", timeout_s=job.reading_s)
 
         def work() -> list[pb.Cause]:
             spans, timing = _measured(events, fields, job)
@@ -201,7 +201,7 @@ class ChainCalls:
             return kept.answer
         within = asked.Range(start, end)
         wanted = Wanted(request.filters, ScanColumns(["correlation_id"]), (within.expression(),))
-        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        events = await self._source.groups(wanted, job.coverage, key="correlation_id", timeout_s=job.reading_s)
         model = await job.compute(lambda: NextEventModel(group_into_cases(events, "correlation_id")), "learning")
         if not job.coverage.partial_reason:
             self._models.put(key, model, snapshot_position=job.coverage.snapshot_position)

@@ -75,7 +75,7 @@ class HistoryCalls:
         key = request.group_by or "correlation_id"
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)])
         wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))
-        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        events = await self._source.groups(wanted, job.coverage, key=key, timeout_s=job.reading_s)
         least = request.min_occurrence or _MIN_OCCURRENCE_DEFAULT
 
         def find() -> list[Pattern]:
@@ -119,7 +119,7 @@ class HistoryCalls:
         )
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)], numbers=fields)
         wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))
-        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        events = await self._source.groups(wanted, job.coverage, key=key, timeout_s=job.reading_s)
         found = await job.compute(lambda: _incidents(analyses, events, options, job))
         return pb.DetectAnomaliesResponse(
             anomalies=[messages.anomaly(each) for each in found[:INCIDENTS_MAX]],

@@ -1,7 +1,7 @@
 """What the analyses read: columns, events and counts of the log, from the query service.
 
 Invariants: every call has a deadline; a scan that stops early says why in its coverage; memory is bounded by
-EVENTS_MAX events for what is kept whole.
+EVENTS_MAX events for what is kept whole, and what is a sample for that reason says so in its coverage.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from eventlog.v1.query_service_pb2_grpc import QueryServiceStub
 from analysis_service.columns import EventColumns
 from analysis_service.coverage import Coverage
 from analysis_service.expressions import all_of
+from analysis_service.group_sample import GroupSample
 from analysis_service.scan_columns import ScanColumns, columns_of
 from shared.rpc.remote_error import from_rpc_error
 
@@ -92,7 +93,7 @@ class LogSource:
             await asyncio.gather(coming, return_exceptions=True)
 
     async def events(self, wanted: Wanted, coverage: Coverage, *, timeout_s: float) -> EventColumns:
-        """The events whole, at most EVENTS_MAX of them. Raises EventException."""
+        """The events whole, the first EVENTS_MAX of them. Raises EventException."""
         tables: list[pa.Table] = []
         async with aclosing(self.batches(wanted, coverage, timeout_s=timeout_s)) as batches:
             async for batch in batches:
@@ -102,6 +103,21 @@ class LogSource:
                     coverage.notes.append(f"only the first {coverage.events} events were looked at: narrow the filter")
                     break
         return columns_of(tables, wanted.columns)
+
+    async def groups(self, wanted: Wanted, coverage: Coverage, *, key: str, timeout_s: float) -> EventColumns:
+        """The events of whole groups, EVENTS_MAX of them at most; see GroupSample. Raises EventException."""
+        sample = GroupSample(key, events_max=EVENTS_MAX)
+        async with aclosing(self.batches(wanted, coverage, timeout_s=timeout_s)) as batches:
+            async for batch in batches:
+                await asyncio.to_thread(sample.add, batch)
+        if sample.one_in > 1:
+            coverage.cut("SAMPLED")
+            coverage.notes.append(
+                f"a sample of {sample.events} of {coverage.events} events: those of one in {sample.one_in} of the "
+                f"values of {key}, chosen by their hash. What is counted is the sample: multiply it by "
+                f"{sample.one_in} for an estimate of all, or narrow the filter"
+            )
+        return columns_of([each.table for each in sample.kept], wanted.columns)
 
     async def at_positions(
         self, positions: Iterable[int], coverage: Coverage, *, timeout_s: float

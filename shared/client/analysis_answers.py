@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Coverage:
     """What an answer rests on. events: how many were looked at. snapshot_position: the last one taken into account.
 
-    partial: whether something is missing. partial_reason: why it is, "DEADLINE", "EVENTS_MAX" or "DAMAGE". notes: what
-    was left out or estimated, in words.
+    partial: whether something is missing. partial_reason: why it is, "DEADLINE", "EVENTS_MAX", "SAMPLED" or "DAMAGE".
+    notes: what was left out or estimated, in words.
     """
 
     events: int = 0
