@@ -33,7 +33,7 @@ help: ## List the targets
 setup: $(VENV)/.installed ## Make .venv, install everything, generate the gRPC stubs; does nothing where nothing changed
 
 .PHONY: demo
-demo: setup ## Start the services, log real or simulated events, read them back, verify, stop: within a minute
+demo: setup ## Start the services; log, query, stream, replay and analyse real or simulated events; stop: about a minute
 	@$(BIN)/python -m deploy.demo --data "$(EVENTLOG_DATA_DIR)"
 
 .PHONY: up
