@@ -4,6 +4,13 @@ A stream is a type of a source; all events together are one too. Counts in equal
 the other, all streams at once. A count is expected to be that of the last LOCAL_BUCKETS buckets, or the stream's mean,
 or, once two weeks are known, the mean of the same hour of the week, whichever is most. How far it is from that is its
 deviance (in standard deviations, if events came independently), which is measured against its record (see `records`).
+
+A stream is regular while it has RATE_MIN events a bucket and its deviances are no greater than those of independent
+events (REGULAR_SQUARE is twice their mean square). What is expected of it is the mean of the last buckets, shrunk a
+little towards its own, so that a night is not measured by the day; and its record is what came after the first
+LOCAL_BUCKETS buckets, in which hardly anything was expected yet. Streams that come in clusters keep that record: it is
+what their clusters are like.
+
 Strengths of different sources at the same time add up by their squares. What is an alarm does not become part of what
 is expected, but once it is over it is part of the record: what comes every night is told once.
 
@@ -25,6 +32,7 @@ LOCAL_BUCKETS = 60
 WARM_UP_BUCKETS = 120
 STREAMS_MAX = 500
 EARLY_BUCKETS = 1440.0
+RATE_MIN, REGULAR_SQUARE, PRIOR_BUCKETS = 1.0, 1.0, 10
 # A stream as strong as this is high; whether that is an incident depends on how many others are.
 HIGH = 0.7
 # A stream with fewer events so far than known ones have must come in greater numbers.
@@ -52,18 +60,24 @@ class _Open:
 
 @dataclass(slots=True)
 class _Streams:
-    """State by stream, one number each, in arrays that grow together."""
+    """State by stream, one number each, in arrays that grow together.
+
+    settled: without the first LOCAL_BUCKETS buckets.
+    """
 
     total: Floats = field(default_factory=lambda: np.zeros(0))
     record: Floats = field(default_factory=lambda: np.zeros(0))
     squares: Floats = field(default_factory=lambda: np.zeros(0))
+    settled_record: Floats = field(default_factory=lambda: np.zeros(0))
+    settled_squares: Floats = field(default_factory=lambda: np.zeros(0))
     recent: Floats = field(default_factory=lambda: np.zeros((LOCAL_BUCKETS, 0)))
     by_hour: Floats = field(default_factory=lambda: np.zeros((_HOURS_A_WEEK, 0)))
 
     def grow(self, size: int) -> None:
         more = size - len(self.total)
-        self.total, self.record, self.squares = (
-            np.concatenate((each, np.zeros(more))) for each in (self.total, self.record, self.squares)
+        by_stream = (self.total, self.record, self.squares, self.settled_record, self.settled_squares)
+        self.total, self.record, self.squares, self.settled_record, self.settled_squares = (
+            np.concatenate((each, np.zeros(more))) for each in by_stream
         )
         self.recent, self.by_hour = (np.pad(each, ((0, 0), (0, more))) for each in (self.recent, self.by_hour))
 
@@ -156,10 +170,10 @@ class RateDetector:
     def _judge(self, counts: Floats, bucket: int) -> None:
         streams = self._streams
         hour = int(bucket * self._bucket_ns // _HOUR_NS + 3 * 24) % _HOURS_A_WEEK
-        expected = self._expected(hour)
+        regular = self._regular()
+        expected = self._expected(hour, regular)
         deviance = _deviance(counts, expected)
-        usual = np.maximum(LEAST_DEVIATION, np.sqrt(streams.squares / max(1, self._buckets_seen)))
-        measure = np.maximum(streams.record, DEVIATIONS * usual)
+        measure = self._measure(regular)
         strength: Floats = deviance / (margin(self._filled_buckets, EARLY_BUCKETS) * measure)
         known = streams.total >= KNOWN_EVENTS
         strength[counts < np.where(known, COUNT_MIN, COUNT_MIN_UNKNOWN)] = 0.0
@@ -183,11 +197,33 @@ class RateDetector:
         together = max(float(np.sqrt(np.square(by_source[1:]).sum())), float(by_source[0]))
         return high if together >= self._needed else np.zeros(len(strength), np.bool_)
 
-    def _expected(self, hour: int) -> Floats:
+    @property
+    def _settled_buckets(self) -> int:
+        return max(1, self._buckets_seen - LOCAL_BUCKETS)
+
+    def _regular(self) -> Mask:
+        """Which streams come often, and as independent events do."""
+        streams = self._streams
+        often = streams.total >= RATE_MIN * max(self._buckets_seen, WARM_UP_BUCKETS)
+        regular: Mask = often & (streams.settled_squares <= REGULAR_SQUARE * self._settled_buckets)
+        return regular if self._buckets_seen >= WARM_UP_BUCKETS else np.zeros(len(regular), np.bool_)
+
+    def _measure(self, regular: Mask) -> Floats:
+        """What deviances are measured against."""
+        streams = self._streams
+        record = np.where(regular, streams.settled_record, streams.record)
+        mean_square = np.where(
+            regular, streams.settled_squares / self._settled_buckets, streams.squares / max(1, self._buckets_seen)
+        )
+        measure: Floats = np.maximum(record, DEVIATIONS * np.maximum(LEAST_DEVIATION, np.sqrt(mean_square)))
+        return measure
+
+    def _expected(self, hour: int, regular: Mask) -> Floats:
         streams, seen = self._streams, self._buckets_seen
-        local = (streams.recent.sum(axis=0) + 0.5) / min(LOCAL_BUCKETS, seen + 1)
+        known, recent = min(LOCAL_BUCKETS, seen + 1), streams.recent.sum(axis=0)
         mean = (streams.total + 0.5) / (seen + 1)
-        expected: Floats = np.maximum(local, mean)
+        shrunk = (recent + PRIOR_BUCKETS * mean) / (known + PRIOR_BUCKETS)
+        expected: Floats = np.where(regular, shrunk, np.maximum((recent + 0.5) / known, mean))
         if self._hours_seen[hour] >= 2 * _HOUR_NS / self._bucket_ns:
             np.maximum(expected, streams.by_hour[hour] / self._hours_seen[hour], out=expected)
         return expected
@@ -206,7 +242,8 @@ class RateDetector:
                 alarm.count = max(alarm.count, count)
             elif bucket - alarm.last > _PATIENCE:
                 # What was told once is known: it is not new when it comes again.
-                self._streams.record[stream] = max(self._streams.record[stream], alarm.deviance)
+                for record in (self._streams.record, self._streams.settled_record):
+                    record[stream] = max(record[stream], alarm.deviance)
                 self._closed.append(self._open.pop(stream))
                 del self._closed[:-INCIDENTS_MAX]
         return high
@@ -219,6 +256,9 @@ class RateDetector:
         self._hours_seen[hour] += 1
         streams.record = np.maximum(streams.record, deviance)
         streams.squares += np.square(deviance)
+        if self._buckets_seen >= LOCAL_BUCKETS:
+            streams.settled_record = np.maximum(streams.settled_record, deviance)
+            streams.settled_squares += np.square(deviance)
         self._buckets_seen += 1
 
     def _incident(self, group: list[_Open], now: int) -> Incident:
