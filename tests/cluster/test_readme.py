@@ -5,7 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from eventlog.v1 import ingest_service_pb2, log_admin_service_pb2, query_service_pb2
+from eventlog.v1 import (
+    analysis_service_pb2,
+    ingest_service_pb2,
+    log_admin_service_pb2,
+    query_service_pb2,
+    stream_service_pb2,
+)
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
@@ -18,7 +24,13 @@ _PYTHON = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
 _CALLS = re.findall(r"^grpcurl .*?eventlog\.v1\.\w+/\w+$", _README, re.DOTALL | re.MULTILINE)
 _SERVICES = {
     name: service
-    for module in (ingest_service_pb2, log_admin_service_pb2, query_service_pb2)
+    for module in (
+        analysis_service_pb2,
+        ingest_service_pb2,
+        log_admin_service_pb2,
+        query_service_pb2,
+        stream_service_pb2,
+    )
     for name, service in module.DESCRIPTOR.services_by_name.items()
 }
 
