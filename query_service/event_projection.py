@@ -9,6 +9,7 @@ from query_service.statements import Builder
 from shared.columns.arrow import Array
 from shared.columns.schema import EVENT_SCHEMA
 from shared.filters.sql_parameters import quote_identifier
+from shared.log.json_path import JsonPath
 from shared.log.promoted_columns import PromotedColumn
 
 _SQL = ", ".join(map(quote_identifier, EVENT_SCHEMA.names))
@@ -21,6 +22,11 @@ class EventProjection:
     def schema(self) -> pa.Schema:
         """EVENT_SCHEMA."""
         return EVENT_SCHEMA
+
+    @property
+    def payload_paths(self) -> tuple[JsonPath, ...]:
+        """None."""
+        return ()
 
     def sql(self, promoted: Sequence[PromotedColumn], builder: Builder) -> str:  # noqa: ARG002 — it needs neither
         """Return the names of the columns."""
@@ -38,6 +44,11 @@ class _Positions:
     def schema(self) -> pa.Schema:
         """One column."""
         return pa.schema([EVENT_SCHEMA.field("position")])
+
+    @property
+    def payload_paths(self) -> tuple[JsonPath, ...]:
+        """None."""
+        return ()
 
     def sql(self, promoted: Sequence[PromotedColumn], builder: Builder) -> str:  # noqa: ARG002 — it needs neither
         """Return its name."""

@@ -69,7 +69,7 @@ class PositionReading(ABC):
             until=until,
             committed=self._walk.committed,
             wanted=self._question.may_hold,
-            paths=self._question.payload_paths,
+            paths=self._question.payload_paths + self._projection.payload_paths,
         )
 
     def _found(self, events: pa.RecordBatch) -> None:

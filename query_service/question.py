@@ -1,7 +1,7 @@
 """What is asked of the log: which events, up to which position. Pure."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,8 +48,7 @@ class Question:
     @cached_property
     def payload_paths(self) -> tuple[JsonPath, ...]:
         """The paths of the payload that the filter compares, those into arrays aside."""
-        paths = (tuple(map(str, leaf.field.path)) for leaf in leaves(self.tree) if _is_path_of_keys(leaf.field))
-        return tuple(dict.fromkeys(paths))
+        return paths_of_keys(leaf.field for leaf in leaves(self.tree))
 
     @cached_property
     def may_hold(self) -> Callable[[TailBlock], bool]:
@@ -57,5 +56,7 @@ class Question:
         return block_filter(self.bounds)
 
 
-def _is_path_of_keys(field: Field) -> bool:
-    return bool(field.path) and all(isinstance(key, str) for key in field.path)
+def paths_of_keys(fields: Iterable[Field]) -> tuple[JsonPath, ...]:
+    """The paths of the payload among some fields, those into arrays aside, each once."""
+    paths = (field.path for field in fields if field.path and all(isinstance(key, str) for key in field.path))
+    return tuple(dict.fromkeys(tuple(map(str, path)) for path in paths))

@@ -2,6 +2,7 @@
 
 A value of another kind than the column's is null, as a comparison with it is false; numbers keep their exactness
 as far as the column's type has it; as JSON text, those with a point or an exponent are the shortest of their double.
+As text, a string is as it is, null is null, and all else its JSON text.
 Promoted columns are used where a file has them; they change no value.
 """
 
@@ -11,6 +12,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from query_service.question import paths_of_keys
 from query_service.reading import CHUNK_BYTES, rows_of_a_chunk
 from query_service.statements import Builder
 from shared.columns.answers import event_ids
@@ -20,24 +22,36 @@ from shared.filters.checks import parse_field
 from shared.filters.fields import FIELD_NAMES
 from shared.filters.problems import FilterProblem
 from shared.filters.sql_json import path_expression
-from shared.filters.sql_parameters import quote_identifier
+from shared.filters.sql_parameters import promoted_sql, quote_identifier
 from shared.filters.tree import Field
+from shared.log.json_path import JsonPath
 from shared.log.promoted_columns import PromotedColumn
 
 COLUMNS_MAX = 64
 _POSITION = "position"
 
-Kind = Literal["json", "string", "double", "integer", "boolean"]
+Kind = Literal["json", "text", "string", "double", "integer", "boolean"]
 _TYPES: dict[Kind, pa.DataType] = {
     "json": pa.string(),
+    "text": pa.string(),
     "string": pa.string(),
     "double": pa.float64(),
     "integer": pa.int64(),
     "boolean": pa.bool_(),
 }
+_SQL_TYPES: dict[Kind, str] = {
+    "json": "VARCHAR",
+    "text": "VARCHAR",
+    "string": "VARCHAR",
+    "double": "DOUBLE",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+}
 # Values of a kind by their JSON text t.
 _FROM_JSON: dict[Kind, str] = {
     "json": "{t}",
+    "text": "CASE WHEN starts_with({t}, '\"') THEN {t}::JSON->>'$' WHEN {t} = '-0' THEN '0' "
+    "WHEN {t} <> 'null' THEN {t} END",
     "string": "CASE WHEN starts_with({t}, '\"') THEN {t}::JSON->>'$' END",
     "double": "CASE WHEN regexp_matches({t}, '^[-0-9]') THEN TRY_CAST({t} AS DOUBLE) END",
     "integer": "CASE WHEN regexp_full_match({t}, '-?[0-9]+') THEN TRY_CAST({t} AS BIGINT) END",
@@ -46,6 +60,7 @@ _FROM_JSON: dict[Kind, str] = {
 # Kinds of promoted columns that have the values of a kind.
 _PROMOTED: dict[Kind, tuple[str, ...]] = {
     "json": (),
+    "text": (),
     "string": ("string",),
     "double": ("double", "integer"),
     "integer": ("integer",),
@@ -67,7 +82,7 @@ class ScanColumn:
     @property
     def is_wide(self) -> bool:
         """Whether its values may be long."""
-        return self.field.name == "payload" and self.kind in {"json", "string"}
+        return self.field.name == "payload" and self.kind in {"json", "text", "string"}
 
 
 class ScanProjection:
@@ -86,6 +101,11 @@ class ScanProjection:
         """Names and types of the columns that were asked for."""
         return pa.schema([pa.field(column.name, _type_of(column)) for column in self._columns])
 
+    @property
+    def payload_paths(self) -> tuple[JsonPath, ...]:
+        """The paths of the columns."""
+        return paths_of_keys(column.field for column in self._columns)
+
     def chunk_rows(self, row_bytes: int) -> int:
         """How many rows make a chunk, of events that have so many bytes."""
         if any(column.is_wide for column in self._columns):
@@ -94,7 +114,7 @@ class ScanProjection:
 
     def sql(self, promoted: Sequence[PromotedColumn], builder: Builder) -> str:
         """Return what stands after SELECT."""
-        values = [f"{_sql_of(column, promoted, builder)} AS c{at}" for at, column in enumerate(self._stored)]
+        values = [f"{column_sql(column, promoted, builder)} AS c{at}" for at, column in enumerate(self._stored)]
         return ", ".join([*values, "position"])
 
     def finish(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -141,17 +161,14 @@ def _type_of(column: ScanColumn) -> pa.DataType:
     return stored
 
 
-def _sql_of(column: ScanColumn, promoted: Sequence[PromotedColumn], builder: Builder) -> str:
+def column_sql(column: ScanColumn, promoted: Sequence[PromotedColumn], builder: Builder) -> str:
+    """Return what stands for the values of a column that is stored, in a relation with these promoted columns."""
     path = column.field.path
     if not path:
         return quote_identifier(column.field.name.removeprefix("metadata."))
     for each in promoted:
-        if each.path == path and each.complete:
-            name = quote_identifier(each.column)
-            if each.kind in _PROMOTED[column.kind]:
-                return f"CAST({name} AS DOUBLE)" if column.kind == "double" else name
-            if column.kind == "json" and each.kind == "string" and each.only:
-                return f"to_json({name})::VARCHAR"
+        if each.path == path and each.complete and (sql := _promoted_sql(column.kind, each)):
+            return sql
     expression = path_expression(path)
     assert expression is not None, "scan_columns refuses such a path"
     text = f"(TRY(json_extract(payload, [{builder.add(expression)}::VARCHAR]))[1])::VARCHAR"
@@ -159,6 +176,21 @@ def _sql_of(column: ScanColumn, promoted: Sequence[PromotedColumn], builder: Bui
     key = builder.add(f'"{path[-1]}"')
     may_have = f"contains(payload, {key}::VARCHAR) OR contains(payload, chr(92))"
     return f"CASE WHEN {may_have} THEN {_FROM_JSON[column.kind].format(t=text)} END"
+
+
+def _promoted_sql(kind: Kind, column: PromotedColumn) -> str:
+    """Return what stands for the values of a kind where a promoted column has them; empty where it may not."""
+    name = promoted_sql(column)
+    if column.kind in _PROMOTED[kind]:
+        return f"CAST({name} AS DOUBLE)" if kind == "double" else name
+    if not column.only or column.kind == "double":
+        return ""
+    # All values under the path are in the column.
+    if kind == "text":
+        return f"{name}::VARCHAR"
+    if kind == "json":
+        return f"to_json({name})::VARCHAR" if column.kind == "string" else ""
+    return f"NULL::{_SQL_TYPES[kind]}"
 
 
 def _invalid(field: str, problem: str) -> EventValidationException:

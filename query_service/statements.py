@@ -19,6 +19,7 @@ from query_service.question import Question
 from shared.filters.sql import to_sql
 from shared.filters.sql_parameters import Parameters
 from shared.filters.tree import Everything
+from shared.log.json_path import JsonPath
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.segment_columns import ArrowColumns, Columns, ParquetColumns
 from shared.log.types import Position
@@ -91,6 +92,10 @@ class Projection(Protocol):
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns, as the result is to have them."""
+
+    @property
+    def payload_paths(self) -> tuple[JsonPath, ...]:
+        """The paths of the payload that it reads, those into arrays aside."""
 
     def sql(self, promoted: Sequence[PromotedColumn], builder: "Builder") -> str:
         """Return what stands after SELECT, for a relation with these promoted columns."""

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from shared.log.promoted_columns import PromotedColumn
+
 # The functions for what DuckDB's own cannot tell exactly; see `sql_functions`.
 HOLDS_FUNCTION = "eventlog_holds"
 COMPACT_FUNCTION = "eventlog_compact"
@@ -55,6 +57,11 @@ class Parameters:
             name = self._names[key] = f"{PREFIX}{len(self.values)}"
             self.values[name] = value
         return f"${name}"
+
+
+def promoted_sql(column: PromotedColumn) -> str:
+    """What stands for a promoted column: its name, or nothing but nulls where it is not stored."""
+    return quote_identifier(column.column) if column.column else "NULL::VARCHAR"
 
 
 def quote_identifier(name: str) -> str:

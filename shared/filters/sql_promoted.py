@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from shared.filters.sql_json import json_condition
 from shared.filters.sql_numbers import BIGINT, DoubleColumn, IntegerColumn, NumberColumn
-from shared.filters.sql_parameters import Parameters, quote_identifier
+from shared.filters.sql_parameters import Parameters, promoted_sql
 from shared.filters.sql_text import SQL_OPERATORS, text_condition
 from shared.filters.tree import (
     Between,
@@ -61,9 +61,9 @@ class PromotedColumns:
         wants_value = isinstance(leaf, Exists) or leaf.negated
         known = [only] if only is not None else columns
         if wants_value:
-            conditions = [f"{quote_identifier(column.column)} IS NOT NULL" for column in known]
+            conditions = [f"{promoted_sql(column)} IS NOT NULL" for column in known]
         else:
-            conditions = [f"{quote_identifier(column.column)} IS NULL" for column in known]
+            conditions = [f"{promoted_sql(column)} IS NULL" for column in known]
         if only is None:
             conditions.append(json_condition(leaf, self._parameters))
         return f"({(' OR ' if wants_value else ' AND ').join(conditions)})"
@@ -72,14 +72,14 @@ class PromotedColumns:
         """Look into strings by their column; arrays are in no column."""
         if column is None or column.kind != "string":
             return "FALSE" if only is not None else json_condition(leaf, self._parameters)
-        name = quote_identifier(column.column)
+        name = promoted_sql(column)
         in_string = text_condition(name, leaf, self._parameters)
         if column.only:
             return in_string
         return f"CASE WHEN {name} IS NOT NULL THEN {in_string} ELSE {json_condition(leaf, self._parameters)} END"
 
     def _compare(self, leaf: Leaf, column: PromotedColumn) -> str:
-        name = quote_identifier(column.column)
+        name = promoted_sql(column)
         if column.kind == "string":
             return text_condition(name, leaf, self._parameters)
         if column.kind == "boolean":

@@ -40,6 +40,7 @@ class PromotedColumn:
     `complete`: every value of the kind (for integer and double: every number) under the path, in any
     row of the file, is in the column, exactly. `only`: wherever the path exists in the file, it has a
     value of this kind and no JSON null; so the column is null exactly where the path is missing.
+    `column`: its name; empty for a path that no event of the file has, which is all nulls and not stored.
     """
 
     path: JsonPath
@@ -47,6 +48,11 @@ class PromotedColumn:
     column: str
     complete: bool
     only: bool
+
+
+def column_of_absent(path: JsonPath) -> PromotedColumn:
+    """Return the column of a path that no event has."""
+    return PromotedColumn(path, "string", "", complete=True, only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,15 @@ class JsonExtractor:
         paths = list(dict.fromkeys(column.path for column in columns))
         found = dict(zip(paths, self.extract(payloads, paths), strict=True))
         return [found[column.path].of_kind(column.kind) for column in columns]
+
+    def keys(self, payloads: StringArray, *, at_most: int) -> list[str]:
+        """Return the keys at the root of some payloads, each once, in any order; so many at most.
+
+        Raises duckdb.Error if a payload is no JSON.
+        """
+        sql = f"SELECT DISTINCT unnest(json_keys(text)) FROM chunk LIMIT {at_most:d}"  # noqa: S608 — only a number
+        (found,) = self._query(sql, payloads, [])
+        return [str(key) for key in found.to_pylist()]
 
     def _unescape(self, texts: StringArray) -> StringArray:
         """Turn the JSON texts of strings into the strings they mean."""

@@ -20,6 +20,7 @@ from shared.columns.arrow import compute as pc
 from shared.columns.schema import EVENT_SCHEMA
 from shared.log.column_encoding import ColumnEncodings, choose_encodings, parquet_path
 from shared.log.json_path import JsonPath
+from shared.log.payload_keys import PayloadKeys
 from shared.log.promoted_columns import Choice, JsonExtractor, PromotedColumn, Promoter
 from shared.log.promoted_values import ARROW_TYPES
 from shared.log.sealed_checksums import CHECKSUMS_KEY, placeholder, stamp
@@ -78,6 +79,7 @@ class SealedFileBuilder:
         self._options = options
         self._sample = sample
         self._promoter = Promoter(extractor, options.promoted_paths, choice)
+        self._payload_keys = PayloadKeys(extractor)
         self._sink = pa.BufferOutputStream()
         self._writer: pq.ParquetWriter | None = None
         self._row_groups = 0
@@ -90,6 +92,7 @@ class SealedFileBuilder:
         self.rows += rows.num_rows
         self.recorded_at = _bounds(rows, "recorded_at", self.recorded_at)
         self.timestamp = _bounds(rows, "timestamp", self.timestamp)
+        self._payload_keys.add(rows.column("payload"))
         arrays = self._promoter.add(rows.column("payload"), self._sample)
         self._sample = None
         if arrays is not None:
@@ -100,9 +103,13 @@ class SealedFileBuilder:
         return self._promoter.revised()
 
     def finish(self, metadata: SealedMetadata) -> bytes:
-        """Return the bytes of the file, and forget them. Promoted columns and times of the metadata are filled in."""
+        """Return the bytes of the file, and forget them. What the metadata says of its events is filled in."""
         metadata = replace(
-            metadata, promoted=self._promoter.columns, recorded_at=self.recorded_at, timestamp=self.timestamp
+            metadata,
+            promoted=self._promoter.columns,
+            recorded_at=self.recorded_at,
+            timestamp=self.timestamp,
+            payload_keys=self._payload_keys.found,
         )
         writer = self._writer or self._open(EVENT_SCHEMA.empty_table())
         keys = {METADATA_KEY: metadata.to_json().decode()}

@@ -51,7 +51,8 @@ class SealedMetadata:
 
     `positions` and `classes` are those of the segment, `retention_class` names the one in this file.
     `damage` are the positions that were already unreadable when the segment was sealed. The times are
-    those of this file's events, None where it has none.
+    those of this file's events, None where it has none. `payload_keys`: see payload_keys; None where
+    nothing is known of them.
     """
 
     format: int
@@ -63,6 +64,7 @@ class SealedMetadata:
     promoted: tuple[PromotedColumn, ...]
     recorded_at: TimeBounds | None
     timestamp: TimeBounds | None
+    payload_keys: tuple[str, ...] | None = None
 
     @property
     def rows(self) -> int:

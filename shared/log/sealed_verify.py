@@ -14,6 +14,7 @@ from shared.columns.schema import EVENT_SCHEMA
 from shared.errors import LogCorrupted
 from shared.log.file_system import FileSystem
 from shared.log.index_sidecar import Sidecar
+from shared.log.payload_keys import PayloadKeys
 from shared.log.promoted_columns import JsonExtractor, PromotedColumn
 from shared.log.repair_data import build_repair_data, is_whole
 from shared.log.sealed_metadata import SealedMetadata
@@ -122,6 +123,8 @@ def _row_group_problem(
     try:
         batch.validate(full=True)
         expected = extractor.extract_columns(batch.column("payload"), metadata.promoted)
+        keys = PayloadKeys(extractor)
+        keys.add(batch.column("payload"))
     except (ValueError, duckdb.Error) as error:
         return f"the promoted columns cannot be compared with the payloads ({error}): report this"
     wrong = [
@@ -129,7 +132,11 @@ def _row_group_problem(
         for column, values in zip(metadata.promoted, expected, strict=True)
         if not values.equals(batch.column(column.column))
     ]
-    return f"promoted columns differ from the payloads: {_named(wrong)}: report this" if wrong else ""
+    if wrong:
+        return f"promoted columns differ from the payloads: {_named(wrong)}: report this"
+    if metadata.payload_keys is not None and not set(metadata.payload_keys).issuperset(keys.found or ()):
+        return "payloads have keys that the metadata does not name: report this"
+    return ""
 
 
 def _named(columns: list[PromotedColumn]) -> str:

@@ -21,6 +21,7 @@ from shared.log.json_path import JsonPath
 from shared.log.log_reader import LocalLogReader, SegmentSpan
 from shared.log.missing_classes import missing_classes
 from shared.log.names import SEGMENTS
+from shared.log.payload_keys import absent_columns
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.sealed_files import Identity, SealedFiles, SealedFooter
 from shared.log.sealed_metadata import TimeBounds
@@ -158,8 +159,8 @@ class ColumnReader:
 
         It is at least one position; until is at most segment.rows_max away. Tables hold these positions only, files
         those of the whole segment. Blocks of an unsealed segment that are not wanted are left out; others may have
-        promoted columns of the paths. What turns out not to be intact makes the segment careful: then there are events
-        in memory, up to damage.
+        promoted columns of the paths, as files have for those of the paths that no event of theirs has. What turns
+        out not to be intact makes the segment careful: then there are events in memory, up to damage.
 
         Raises LogCorrupted where it begins with damage, FileNotFoundError where the segment changed meanwhile, OSError.
         """
@@ -172,7 +173,7 @@ class ColumnReader:
                 return self._careful(segment, from_position, until, committed)
             footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
             if all(map(self.files.is_intact, footers)):
-                return [_parquet(footer) for footer in footers], until
+                return [_parquet(footer, paths) for footer in footers], until
         return self._careful(segment, from_position, until, committed)
 
     def times(
@@ -250,8 +251,10 @@ class ColumnReader:
         return [ArrowColumns(pa.Table.from_batches(batches, EVENT_SCHEMA))], until
 
 
-def _parquet(footer: SealedFooter) -> ParquetColumns:
-    return ParquetColumns(footer.name.parquet, footer.path, footer.identity, footer.metadata.promoted)
+def _parquet(footer: SealedFooter, paths: Sequence[JsonPath]) -> ParquetColumns:
+    metadata = footer.metadata
+    promoted = metadata.promoted + absent_columns(paths, metadata.payload_keys)
+    return ParquetColumns(footer.name.parquet, footer.path, footer.identity, promoted)
 
 
 # What an event takes in a block, about; blocks are bounded in bytes by themselves.

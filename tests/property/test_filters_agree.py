@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from query_service.question import paths_of_keys
 from shared.columns.schema import EVENT_SCHEMA
 from shared.filters import tree as t
 from shared.filters.batch_filter import BatchFilter
@@ -19,6 +20,7 @@ from shared.filters.printer import print_filter
 from shared.filters.resolution import resolve_now
 from shared.filters.sql_functions import register_filter_functions
 from shared.log.file_system import LocalFileSystem
+from shared.log.payload_keys import absent_columns
 from shared.log.promoted_columns import PromotedColumn
 from shared.log.retention_classes import RetentionClasses
 from shared.log.sealed_segment import SealOptions, seal_events
@@ -101,7 +103,7 @@ def test_payloads_that_the_log_refuses_are_read_alike(database, events, trees):
 @settings(max_examples=30)
 @given(fs.event_lists(), st.lists(fs.trees, min_size=1, max_size=5))
 def test_promoted_columns_never_change_an_answer(database, folder, events, trees):
-    """On a sealed file as DuckDB reads it, with its promoted columns and without."""
+    """On a sealed file as DuckDB reads it, with its promoted columns and those of absent paths, and without."""
     first, last = events[0]["position"], events[-1]["position"]
     places = [event["position"] for event in events]
     damage = [
@@ -122,7 +124,9 @@ def test_promoted_columns_never_change_an_answer(database, folder, events, trees
     )
     (file,) = sealed.files
     relation = f"read_parquet('{folder / file.name.parquet}')"
-    promoted = found(database, relation, trees, file.metadata.promoted)
+    paths = paths_of_keys(leaf.field for tree in trees for leaf in t.leaves(tree))
+    absent = absent_columns(paths, file.metadata.payload_keys)
+    promoted = found(database, relation, trees, file.metadata.promoted + absent)
     plain = found(database, relation, trees)
     for tree, by_promoted, by_json in zip(trees, promoted, plain, strict=True):
         wanted = expected(tree, events)

@@ -28,7 +28,7 @@ from tests.support.small_logs import SegmentPlan, write_log
 
 _MIB = 1024 * 1024
 _KINDS = ("string", "double", "integer", "boolean")
-_COLUMNS = [f"payload.a{kind}" for kind in ("", *(f":{kind}" for kind in _KINDS))]
+_COLUMNS = [f"payload.a{kind}" for kind in ("", ":text", *(f":{kind}" for kind in _KINDS))]
 _DIGITS = "-0123456789"
 
 
@@ -79,6 +79,13 @@ def _typed(payload: str, kind: str) -> object:
     return int(raw) if whole and len(raw) < 25 and -(2**63) <= int(raw) < 2**63 else None
 
 
+def _as_text(value: object, raw: str | None) -> str | None:
+    """A value as text: a string as it is, null as nothing, all else its JSON text."""
+    if isinstance(value, str):
+        return value
+    return None if value is None else "0" if raw == "-0" else raw
+
+
 @settings(max_examples=60)
 @given(st.lists(payloads, min_size=1, max_size=8))
 def test_values_are_those_of_the_payload_promoted_or_not(database, folder, texts):
@@ -104,6 +111,7 @@ def test_values_are_those_of_the_payload_promoted_or_not(database, folder, texts
                 assert found == expected, (kind, text)
         value = parse(text).values.get("a", NOTHING)
         assert (sealed["payload.a"] is None) == (value is NOTHING), text
+        assert sealed["payload.a:text"] == _as_text(value, sealed["payload.a"]), text
         if not isinstance(value, Object | list) and value is not NOTHING:
             (found,) = parse(f"[{sealed['payload.a']}]")
             # A number with a point or an exponent comes as the shortest text of its double.
