@@ -35,3 +35,13 @@ def pieces(events: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
         piece, _ = fitting(events, bytes_max, at_least=1)
         yield piece
         events = events.slice(piece.num_rows)
+
+
+def halves(rows: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """Cut rows in halves until each piece takes no more than bytes_max, or is a single row."""
+    if rows.num_rows <= 1 or rows.nbytes <= bytes_max:
+        yield rows
+        return
+    middle = rows.num_rows // 2
+    yield from halves(rows.slice(0, middle), bytes_max)
+    yield from halves(rows.slice(middle), bytes_max)

@@ -12,10 +12,11 @@ from eventlog.v1 import event_pb2
 from eventlog.v1 import query_service_pb2 as pb
 from google.protobuf.message import Message
 
+from query_service.aggregation import Aggregation, check_aggregation
 from query_service.question import Order, Question
 from query_service.reading import Costs
 from query_service.statements import Key
-from shared.errors import EventStorageException, EventValidationException, FieldViolation
+from shared.errors import EventStorageException, EventValidationException, invalid_field
 from shared.events.ids import parse_event_id
 from shared.filters.resolution import resolve_now
 from shared.log.committed_position import Committed
@@ -25,6 +26,7 @@ from shared.rpc.page_tokens import decode_page_token, encode_page_token
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 10_000
+TIME_BUCKET_NS_MIN, TIME_BUCKET_NS_MAX = 1_000_000, 366 * 86_400 * 10**9
 # No log has so many events.
 _POSITIONS_END = 2**62
 
@@ -78,10 +80,26 @@ def question_of(selection: pb.EventSelection, ticket: Ticket, log_id: str) -> Qu
     return Question(log_id, tree, first, Position(min(selection.until_position or end, end)))
 
 
+def aggregation_of(request: pb.AggregateRequest) -> Aggregation:
+    """What Aggregate asks for. Raises EventValidationException (INVALID_FIELD)."""
+    bucket_ns = 0
+    if request.HasField("time_bucket"):
+        bucket_ns = request.time_bucket.ToNanoseconds()
+        if not TIME_BUCKET_NS_MIN <= bucket_ns <= TIME_BUCKET_NS_MAX:
+            raise invalid_field("time_bucket", "must be from a millisecond to 366 days")
+    return check_aggregation(
+        request.group_by,
+        time_bucket_ns=bucket_ns,
+        value_field=request.value_field,
+        by_value=request.by_value,
+        value_error=request.value_error,
+    )
+
+
 def order_of(order: int) -> Order:
     """The order that a request asks for. Raises EventValidationException (INVALID_FIELD)."""
     if order not in _ORDERS:
-        raise invalid("order", f"has the unknown value {order}")
+        raise invalid_field("order", f"has the unknown value {order}")
     return _ORDERS[pb.EventOrder.ValueType(order)]
 
 
@@ -91,14 +109,14 @@ def budget_s(selection: pb.EventSelection) -> float | None:
         return None
     seconds = selection.time_budget.seconds + selection.time_budget.nanos / 1e9
     if seconds <= 0:
-        raise invalid("selection.time_budget", "must be more than 0")
+        raise invalid_field("selection.time_budget", "must be more than 0")
     return seconds
 
 
 def page_size_of(page_size: int) -> int:
     """Most events of a page. Raises EventValidationException (INVALID_FIELD)."""
     if page_size < 0:
-        raise invalid("page_size", "must not be negative")
+        raise invalid_field("page_size", "must not be negative")
     return min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
@@ -113,7 +131,7 @@ def position_of(request: pb.GetEventRequest, committed: Committed) -> Position:
     Raises EventValidationException (INVALID_FIELD), EventStorageException (EVENT_NOT_FOUND).
     """
     if bool(request.id) == bool(request.position):
-        raise invalid("id", "and position: set exactly one of them")
+        raise invalid_field("id", "and position: set exactly one of them")
     position = Position(request.position)
     if request.id:
         try:
@@ -131,7 +149,7 @@ def position_of(request: pb.GetEventRequest, committed: Committed) -> Position:
 def wants_structs(form: int) -> bool:
     """Whether payloads are wanted as structures. Raises EventValidationException (INVALID_FIELD)."""
     if form not in event_pb2.PayloadForm.values():
-        raise invalid("payload_form", f"has the unknown value {form}")
+        raise invalid_field("payload_form", f"has the unknown value {form}")
     return form == event_pb2.PAYLOAD_FORM_STRUCT
 
 
@@ -151,13 +169,6 @@ def summary_of(
     )
     summary.elapsed.FromNanoseconds(round(elapsed_s * 1e9))
     return summary
-
-
-def invalid(field: str, problem: str) -> EventValidationException:
-    """The error for a field of a request."""
-    return EventValidationException(
-        f"{field} {problem}", violations=[FieldViolation(field, problem)], reason="INVALID_FIELD"
-    )
 
 
 def not_found(message: str) -> EventStorageException:

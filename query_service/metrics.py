@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 from query_service.reading import Costs
 from shared.telemetry.metrics import Metrics
 
-_KINDS = ("get", "list", "query", "count", "scan", "export", "explain")
+_KINDS = ("get", "list", "query", "count", "aggregate", "scan", "export", "explain")
 
 
 class LaneMetrics:

@@ -11,23 +11,25 @@ from eventlog.v1 import query_service_pb2 as pb
 from google.protobuf.message import Message
 
 from query_service import messages
+from query_service.aggregating import Aggregating
+from query_service.asked_columns import asked_columns
 from query_service.counting import CountCache, Counting
 from query_service.event_projection import EVENTS
 from query_service.explanation import explain, promoted_paths
 from query_service.exporters import ExportContext, Exporter, ExportFormats, export_pieces
 from query_service.lanes import Lane, timed
-from query_service.message_sizes import MESSAGE_BYTES_MAX, STRUCT_GROWTH, pieces
+from query_service.message_sizes import MESSAGE_BYTES_MAX, STRUCT_GROWTH, halves, pieces
 from query_service.messages import Ticket
 from query_service.metrics import QueryMetrics
 from query_service.question import Order, Question
 from query_service.reading import Costs, Engine, Reading
 from query_service.readings import Asked, Page, PageReading, open_reading, read_page, worth_a_step
-from query_service.scan_projection import ScanProjection, scan_columns
+from query_service.scan_projection import ScanProjection
 from query_service.work import Work
 from shared.clock import Clock
 from shared.columns.answers import AnswerEncoder
 from shared.columns.wire import WireCodec
-from shared.errors import EventFilterException, PositionTrimmed
+from shared.errors import EventFilterException, PositionTrimmed, invalid_field
 from shared.filters.printer import print_filter
 from shared.log.committed_position import Committed
 from shared.log.log_reader import LogReader
@@ -163,7 +165,7 @@ class QueryServicer:
             async for parts in self._searches.steps(answers(), call.work):
                 for part in parts:
                     yield part
-        summary = self._summary(call, reading, request)
+        summary = self._summary_of(call, reading, request)
         yield pb.QueryResponse(summary=summary).SerializeToString()
 
     async def count_events(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
@@ -177,25 +179,18 @@ class QueryServicer:
             )
             while await self._searches.run(counting.step, call.work):
                 pass
-        counted = counting.counted
-        self._observe(call, counted.costs, counted.partial_reason)
-        token = self._token(call, request, counted.resume) if counted.partial_reason else ""
-        summary = messages.summary_of(
-            counted.costs,
-            elapsed_s=call.work.elapsed_s,
-            snapshot=call.ticket.snapshot,
-            partial_reason=counted.partial_reason,
-            resume_token=token,
-        )
-        return pb.CountEventsResponse(count=counted.count, summary=summary)
+        reached = counting.reached
+        token = self._token(call, request, reached.resume) if reached.partial_reason else ""
+        summary = self._summary(call, reached.costs, reached.partial_reason, token)
+        return pb.CountEventsResponse(count=reached.costs.matched_events, summary=summary)
 
     async def scan(self, request: pb.ScanRequest, context: Context) -> AsyncIterator[pb.ScanResponse]:
         """Stream columns of the events that match as Arrow IPC, then the summary."""
         order = messages.order_of(request.order)
         if order not in {Order.POSITION_ASCENDING, Order.POSITION_DESCENDING}:
-            raise messages.invalid("order", "of a scan is by position")
+            raise invalid_field("order", "of a scan is by position")
         committed = await self._committed(request.selection, context)
-        projection = ScanProjection(scan_columns(request.columns), log_id=committed.log_id)
+        projection = ScanProjection(asked_columns(request.columns), log_id=committed.log_id)
         call = self._call("scan", request, request.selection, committed, context)
         schema = projection.result_schema.serialize().to_pybytes()
         yield pb.ScanResponse(arrow_ipc=schema, snapshot_position=call.ticket.snapshot)
@@ -212,7 +207,26 @@ class QueryServicer:
             async for batch in self._searches.steps(answers(), call.work):
                 if batch:
                     yield pb.ScanResponse(arrow_ipc=batch)
-        yield pb.ScanResponse(summary=self._summary(call, reading))
+        yield pb.ScanResponse(summary=self._summary_of(call, reading))
+
+    async def aggregate(self, request: pb.AggregateRequest, context: Context) -> AsyncIterator[pb.AggregateResponse]:
+        """Stream sums of the events that match by group as Arrow IPC, then the summary."""
+        aggregation = messages.aggregation_of(request)
+        committed = await self._committed(request.selection, context)
+        call = self._call("aggregate", request, request.selection, committed, context)
+        schema = aggregation.schema.serialize().to_pybytes()
+        yield pb.AggregateResponse(arrow_ipc=schema, snapshot_position=call.ticket.snapshot)
+        with self._searches.admitted(), timed(call.work):
+            start = await self._searches.run(lambda: self._start(call), call.work)
+            aggregating = Aggregating(
+                self._engine, call.question, committed, call.work, self._clock, start=start, aggregation=aggregation
+            )
+            async for groups in self._searches.steps(aggregating.steps(), call.work):
+                for piece in halves(groups, MESSAGE_BYTES_MAX):
+                    batch = piece.serialize().to_pybytes() if piece.num_rows else b""
+                    yield pb.AggregateResponse(arrow_ipc=batch, until_position=aggregating.reached.resume)
+        reached = aggregating.reached
+        yield pb.AggregateResponse(summary=self._summary(call, reached.costs, reached.partial_reason))
 
     async def export(self, request: pb.ExportRequest, context: Context) -> AsyncIterator[pb.ExportResponse]:
         """Stream the events that match as a file, then the summary."""
@@ -235,14 +249,14 @@ class QueryServicer:
             async for piece in self._searches.steps(export_pieces(exporter, found), call.work):
                 exported = piece.exported_events
                 yield pb.ExportResponse(data=piece.data, exported_events=exported)
-        yield pb.ExportResponse(exported_events=exported, summary=self._summary(call, reading))
+        yield pb.ExportResponse(exported_events=exported, summary=self._summary_of(call, reading))
 
     async def explain_filter(self, request: pb.ExplainFilterRequest, context: Context) -> pb.ExplainFilterResponse:
         """Show what a filter means and what it would read."""
         selection = pb.EventSelection()
         selection.filters.CopyFrom(request.filters)
         if request.expression and selection.filters.expression:
-            raise messages.invalid("expression", "is given twice: leave out that of filters, or join them with AND")
+            raise invalid_field("expression", "is given twice: leave out that of filters, or join them with AND")
         selection.filters.expression = selection.filters.expression or request.expression
         committed = await self._committed(selection, context)
         call = self._call("explain", pb.QueryRequest(selection=selection), selection, committed, context)
@@ -317,19 +331,23 @@ class QueryServicer:
         ticket = Ticket(call.ticket.snapshot, call.ticket.now_ns, place, left)
         return ticket.token(request, self._token_key.get())
 
-    def _summary(self, call: _Call, reading: Reading[Any], resumed: Message | None = None) -> pb.ReadSummary:
-        """What a stream cost, with a token where it can be resumed by the same request."""
+    def _summary_of(self, call: _Call, reading: Reading[Any], resumed: Message | None = None) -> pb.ReadSummary:
+        """What a reading cost, with a token where it can be resumed by the same request."""
         outcome = reading.outcome
-        self._observe(call, outcome.costs, outcome.partial_reason)
         token = ""
         if outcome.partial_reason and resumed is not None:
             left = None if call.ticket.left is None else call.ticket.left - outcome.costs.matched_events
             token = self._token(call, resumed, outcome.resume, left)
+        return self._summary(call, outcome.costs, outcome.partial_reason, token)
+
+    def _summary(self, call: _Call, costs: Costs, partial_reason: str, token: str = "") -> pb.ReadSummary:
+        """What an answer cost, told to the metrics too."""
+        self._observe(call, costs, partial_reason)
         return messages.summary_of(
-            outcome.costs,
+            costs,
             elapsed_s=call.work.elapsed_s,
             snapshot=call.ticket.snapshot,
-            partial_reason=outcome.partial_reason,
+            partial_reason=partial_reason,
             resume_token=token,
         )
 

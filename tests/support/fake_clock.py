@@ -29,3 +29,11 @@ class FakeClock:
     def jump(self, seconds: float) -> None:
         """Set the time of day forward or back, as an operator or a time server does; no time passes."""
         self._now_ns += round(seconds * _NANOSECONDS)
+
+
+class TickingClock(FakeClock):
+    """A clock that moves whenever somebody looks."""
+
+    def monotonic_s(self) -> float:
+        self.advance(0.01)
+        return super().monotonic_s()

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from query_service.asked_columns import COLUMNS_MAX, asked_columns
 from query_service.database import Database
 from query_service.question import Order, Question
 from query_service.reading import Engine
 from query_service.readings import Asked, open_reading
-from query_service.scan_projection import COLUMNS_MAX, ScanProjection, scan_columns
+from query_service.scan_projection import ScanProjection
 from query_service.work import Work
 from shared.clock import SystemClock
 from shared.errors import EventValidationException
@@ -95,7 +96,7 @@ def test_values_are_those_of_the_payload_promoted_or_not(database, folder, texts
     log = write_log(Path(tempfile.mkdtemp(dir=folder)), plan)
     reader = LocalLogReader(log.fs)
     engine = Engine(database, ColumnReader(log.fs, reader, tail_bytes_max=_MIB, use_sidecars=True))
-    projection = ScanProjection(scan_columns(_COLUMNS), log_id=LOG_ID)
+    projection = ScanProjection(asked_columns(_COLUMNS), log_id=LOG_ID)
     question = Question(LOG_ID, Everything(), None, Position(log.last + 1))
     asked = Asked(question, reader.committed(), Order.POSITION_ASCENDING, None, None)
     reading = open_reading(engine, SystemClock(), asked, Work(SystemClock()), projection)
@@ -135,11 +136,11 @@ def test_values_are_those_of_the_payload_promoted_or_not(database, folder, texts
 def test_what_is_no_column_is_refused_by_name(names: list[str]) -> None:
     """The field that is wrong is named."""
     with pytest.raises(EventValidationException) as refusal:
-        scan_columns(names)
+        asked_columns(names)
     assert refusal.value.reason == "INVALID_FIELD"
     assert refusal.value.violations[0].field.startswith("columns")
 
 
 def test_no_column_means_all_fields() -> None:
     """As filters name them."""
-    assert {column.name for column in scan_columns([])} >= {"id", "position", "payload", "metadata.tags"}
+    assert {column.name for column in asked_columns([])} >= {"id", "position", "payload", "metadata.tags"}

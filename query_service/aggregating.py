@@ -1,0 +1,64 @@
+"""Sums the events that match by group, step by step: each step gives the groups of its own events.
+
+Invariant: a step holds no more groups than take GROUP_BYTES_MAX, about, however different the events are.
+"""
+
+from collections.abc import Generator
+
+import pyarrow as pa
+
+from query_service.aggregation import Aggregation, aggregate
+from query_service.question import Question
+from query_service.reading import Engine, nothing
+from query_service.tallying import Part, Tallying
+from query_service.work import Work
+from shared.clock import Clock
+from shared.columns.arrow import compute as pc
+from shared.log.committed_position import Committed
+from shared.log.types import Position
+
+GROUP_BYTES_MAX = 64 * 1024 * 1024
+# Before anything is known of the groups: every event may be one.
+_FIRST_ROWS = 262_144
+
+
+class Aggregating(Tallying):
+    """Sums from a position on. See Tallying; what matched are the events that were summed."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        question: Question,
+        committed: Committed,
+        work: Work,
+        clock: Clock,
+        *,
+        start: Position,
+        aggregation: Aggregation,
+    ) -> None:
+        paths = question.payload_paths + aggregation.payload_paths
+        super().__init__(engine, question, committed, work, clock, start=start, paths=paths)
+        self._aggregation = aggregation
+        self._groups = nothing(aggregation.schema)
+        self._fitting_rows = _FIRST_ROWS
+
+    def steps(self) -> Generator[pa.RecordBatch, None, None]:
+        """Yield the groups of each step, which may be none. Raises as `step`."""
+        more = True
+        while more:
+            self._groups = nothing(self._aggregation.schema)
+            more = self.step()
+            yield self._groups
+
+    def _rows_max(self) -> int:
+        return min(super()._rows_max(), self._fitting_rows)
+
+    def _tally(self, parts: list[Part]) -> tuple[int, bool]:
+        relations = [(part.columns, part.window) for part in parts]
+        statement = aggregate(relations, self._question, self._aggregation)
+        found = self._engine.database.few(statement, self._work)
+        self._groups = self._aggregation.finish(found)
+        matched = int(pc.sum(self._groups.column("count")).as_py() or 0)
+        if matched:
+            self._fitting_rows = max(1, GROUP_BYTES_MAX * matched // max(self._groups.nbytes, 1))
+        return matched, True
