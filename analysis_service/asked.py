@@ -99,6 +99,13 @@ def value_fields(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given) or ("payload.duration_ms",)
 
 
+def duration_field(given: str) -> str:
+    """Payload path of durations. Raises EventValidationException (INVALID_FIELD)."""
+    if given and not given.startswith("payload."):
+        raise invalid_field("duration_field", f"is {given!r}; write a payload path, such as payload.duration_ms")
+    return given or "payload.duration_ms"
+
+
 def sensitivity(request: pb.DetectAnomaliesRequest | pb.WatchAnomaliesRequest, default: float) -> float:
     """Sensitivity asked for. Raises EventValidationException (INVALID_FIELD)."""
     value = request.sensitivity if request.HasField("sensitivity") else default

@@ -68,22 +68,32 @@ class EventColumns:
     @cached_property
     def positions(self) -> Integers:
         """Position of each event."""
-        return self._whole("position")
+        return self.whole("position")
 
     @cached_property
     def times(self) -> Integers:
         """Timestamp of each event, in nanoseconds since the epoch."""
-        return self._whole("timestamp")
+        return self.whole("timestamp")
+
+    def whole(self, field: str) -> Integers:
+        """A field of whole numbers or times that every row has. Raises EventAnalysisException where it is missing."""
+        column: Any = self._column(field)
+        numbers: Integers = column.cast(pa.int64()).to_numpy()
+        return numbers
 
     def has(self, field: str) -> bool:
         """Whether the field was scanned."""
-        return _column_name(field) in self.table.column_names
+        return column_name(field) in self.table.column_names
 
     def labels(self, field: str) -> Labels:
         """A field as labels. Raises EventAnalysisException where it was not scanned."""
         if field not in self._labels:
             self._labels[field] = Labels.of(self._column(field))
         return self._labels[field]
+
+    def texts(self, field: str) -> StringArray:
+        """A field as texts; what is not text as its JSON text. Raises EventAnalysisException where it is missing."""
+        return _text(_flat(self._column(field)))
 
     def numbers(self, field: str) -> Floats:
         """A field as doubles, NaN where the event lacks it or has no number there.
@@ -125,15 +135,10 @@ class EventColumns:
             rows = np.flatnonzero(rows)
         return EventColumns(self.table.take(pa.array(rows)))
 
-    def _whole(self, field: str) -> Integers:
-        column: Any = self._column(field)
-        numbers: Integers = column.cast(pa.int64()).to_numpy()
-        return numbers
-
     def _column(self, field: str) -> Array:
         if not self.has(field):
             raise EventAnalysisException(f"{field} was not scanned; name it among the columns of the scan")
-        return self.table.column(_column_name(field))
+        return self.table.column(column_name(field))
 
 
 def together(*parts: EventColumns) -> EventColumns:
@@ -159,7 +164,8 @@ def joined_codes(columns: Iterable[Labels], count: int) -> tuple[Integers, list[
     return np.searchsorted(found, joined), combinations
 
 
-def _column_name(field: str) -> str:
+def column_name(field: str) -> str:
+    """What the column of a field is called."""
     return field.removeprefix("metadata.")
 
 

@@ -43,6 +43,10 @@ class Job:
         left_s = self.budget.left_s
         return self.reading_s_max if left_s is None else min(self.reading_s_max, left_s)
 
+    def reading_left_s(self, share: float = 1.0) -> float:
+        """How long all reads from the beginning may still take, or a share of them."""
+        return max(0.0, self.reading_s_max * share - self.elapsed_s)
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the call began."""

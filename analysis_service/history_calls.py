@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from eventlog.v1 import analysis_service_pb2 as pb
@@ -14,7 +15,6 @@ from analysis_service.columns import EventColumns
 from analysis_service.coverage import Coverage
 from analysis_service.desk import Job
 from analysis_service.expressions import equals
-from analysis_service.failures import FIELDS as FAILURE_FIELDS
 from analysis_service.log_source import LogSource, Wanted
 from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.registry import Analysis, checked_parameters, chosen, refuse_unknown
@@ -44,9 +44,9 @@ class HistoryCalls:
 
     async def statistics(self, request: pb.CalculateStatisticsRequest, job: Job) -> pb.CalculateStatisticsResponse:
         """Statistics by group, from the cache where they are there and still right."""
-        collector, columns = _collector(request)
+        collector = _collector(request)
         here = asked.time_range(request.time_range, "time_range")
-        wanted = _wanted_statistics(request, columns, here)
+        wanted = _wanted_statistics(request, here)
         key = request.SerializeToString(deterministic=True)
         kept = self._cache.get(key)
         if kept is not None:
@@ -136,7 +136,8 @@ class HistoryCalls:
     ) -> pb.CalculateStatisticsResponse:
         percentiles = asked.percentiles(request.percentiles)
         group_by = tuple(request.group_by) or ("type",)
-        groups = await self._collect(wanted, collector, job)
+        middle = 0.5 if request.HasField("compare_with") else 1.0
+        groups = await self._collect(wanted, collector, job, part=(0.0, middle))
         answer = pb.CalculateStatisticsResponse(events_elsewhere=collector.events_elsewhere)
         top = request.top_values or TOP_VALUES_DEFAULT
 
@@ -165,8 +166,7 @@ class HistoryCalls:
         first, second = here.closed, there.closed
         if first is None or second is None:
             raise invalid_field("compare_with", "needs both ranges to have a start and an end")
-        collector, columns = _collector(request)
-        others = await self._collect(_wanted_statistics(request, columns, there), collector, job)
+        others = await self._collect(_wanted_statistics(request, there), _collector(request), job, part=(0.5, 1.0))
         now_minutes, then_minutes = ((end - start) / 60e9 for start, end in (first, second))
         percentiles = asked.percentiles(request.percentiles)
         found = await job.compute(
@@ -175,31 +175,46 @@ class HistoryCalls:
         group_by = tuple(request.group_by) or ("type",)
         return [messages.change(each, group_by) for each in found]
 
-    async def _collect(self, wanted: Wanted, collector: StatisticsCollector, job: Job) -> list[GroupStatistics]:
-        async with aclosing(self._source.batches(wanted, job.coverage, timeout_s=job.reading_s)) as batches:
-            async for batch in batches:
-                await job.compute(lambda batch=batch: collector.add(batch))  # type: ignore[misc]
+    async def _collect(
+        self, wanted: Wanted, collector: StatisticsCollector, job: Job, *, part: tuple[float, float]
+    ) -> list[GroupStatistics]:
+        """Read what statistics need. part: of all reading and the time for it, from where to where this is."""
+        coverage = job.coverage
+        begin, end = part
+        width = (end - begin) / collector.passes_max
+        for number, each in enumerate(collector.passes()):
+            left_s = job.reading_left_s(end)
+            if number and not left_s:
+                break
+            here = (begin + number * width, begin + (number + 1) * width)
+            reading = self._source.sums(wanted, each.sums, coverage, timeout_s=left_s, part=here)
+            async with aclosing(reading) as pieces:
+                async for sums in pieces:
+                    # All passes are of the same events.
+                    coverage.events += 0 if number else int(sums.whole("count").sum())
+                    await job.compute(lambda add=each.add, sums=sums: add(sums))  # type: ignore[misc]
+            wanted = replace(wanted, until_position=coverage.snapshot_position + 1)
+        if coverage.partial_reason == "DEADLINE":
+            coverage.notes.append(
+                "there was no time for all: counts, percentiles and values may be of different events"
+            )
         return collector.groups()
 
 
-def _collector(request: pb.CalculateStatisticsRequest) -> tuple[StatisticsCollector, ScanColumns]:
+def _collector(request: pb.CalculateStatisticsRequest) -> StatisticsCollector:
     if request.top_values > TOP_VALUES_MAX:
         raise invalid_field("top_values", f"is {request.top_values}; it must be at most {TOP_VALUES_MAX}")
-    group_by = tuple(request.group_by) or ("type",)
-    duration_field = request.duration_field or "payload.duration_ms"
-    collector = StatisticsCollector(
-        group_by=group_by,
-        duration_field=duration_field,
+    return StatisticsCollector(
+        group_by=tuple(request.group_by) or ("type",),
+        duration_field=asked.duration_field(request.duration_field),
         value_fields=tuple(request.value_fields),
         time_zone=request.time_zone or "UTC",
     )
-    columns = ScanColumns([*group_by, *request.value_fields, *FAILURE_FIELDS], numbers=[duration_field])
-    return collector, columns
 
 
-def _wanted_statistics(request: pb.CalculateStatisticsRequest, columns: ScanColumns, within: asked.Range) -> Wanted:
+def _wanted_statistics(request: pb.CalculateStatisticsRequest, within: asked.Range) -> Wanted:
     of_type = equals("type", request.event_type) if request.event_type else ""
-    return Wanted(request.filters, columns, (of_type, within.expression()))
+    return Wanted(request.filters, expressions=(of_type, within.expression()))
 
 
 def _patterns(

@@ -7,7 +7,7 @@ EVENTS_MAX events for what is kept whole, and what is a sample for that reason s
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -15,11 +15,12 @@ import pyarrow as pa
 from eventlog.v1 import event_pb2, query_service_pb2
 from eventlog.v1.query_service_pb2_grpc import QueryServiceStub
 
-from analysis_service.columns import EventColumns
+from analysis_service.columns import EventColumns, column_name
 from analysis_service.coverage import Coverage
 from analysis_service.expressions import all_of
 from analysis_service.group_sample import GroupSample
-from analysis_service.scan_columns import ScanColumns, columns_of
+from analysis_service.scan_columns import ScanColumns, as_text, columns_of
+from analysis_service.statistics.sums import Sums
 from shared.rpc.remote_error import from_rpc_error
 
 EVENTS_MAX = 3_000_000
@@ -28,10 +29,13 @@ SAMPLES_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events, and what of them. expressions must hold too; until_position 0: everything committed."""
+    """Which events, and what of them, where they are scanned.
+
+    expressions must hold too; until_position 0: everything committed.
+    """
 
     filters: event_pb2.EventFilters
-    columns: ScanColumns
+    columns: ScanColumns = field(default_factory=ScanColumns)
     expressions: tuple[str, ...] = ()
     from_position: int = 0
     until_position: int = 0
@@ -62,35 +66,40 @@ class LogSource:
     async def batches(
         self, wanted: Wanted, coverage: Coverage, *, timeout_s: float
     ) -> AsyncGenerator[EventColumns, None]:
-        """The events in batches, in the order of positions. Raises EventException.
-
-        The next message is on its way while the caller works on a batch.
-        """
+        """The events in batches, in the order of positions. Raises EventException."""
         request = query_service_pb2.ScanRequest(selection=wanted.selection(), columns=wanted.columns.names)
         coverage.read(0, share=0.0)
-        call = self._stub.Scan(request, timeout=timeout_s)
-        schema = None
-        coming = asyncio.ensure_future(call.read())
-        try:
-            while (response := await coming) is not grpc.aio.EOF:
-                coming = asyncio.ensure_future(call.read())
-                if response.HasField("summary"):
-                    _take_summary(coverage, response.summary)
-                elif schema is None:
-                    schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_ipc))
-                    coverage.snapshot_position = response.snapshot_position
-                else:
-                    table = wanted.columns.table(pa.ipc.read_record_batch(pa.py_buffer(response.arrow_ipc), schema))
-                    position = table.column("position")[-1].as_py()
-                    coverage.read(table.num_rows, share=wanted.share_until(position, coverage.snapshot_position))
-                    yield EventColumns(table)
-        except grpc.RpcError as failure:
-            if not _is_deadline(failure):
-                raise from_rpc_error(failure) from failure
-            coverage.cut("DEADLINE")
-        finally:
-            call.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+        async with aclosing(_arrow(self._stub.Scan(request, timeout=timeout_s), coverage)) as answers:
+            async for batch, _ in answers:
+                table = wanted.columns.table(batch)
+                position = table.column("position")[-1].as_py()
+                coverage.read(table.num_rows, share=wanted.share_until(position, coverage.snapshot_position))
+                yield EventColumns(table)
+
+    async def sums(
+        self, wanted: Wanted, sums: Sums, coverage: Coverage, *, timeout_s: float, part: tuple[float, float]
+    ) -> AsyncGenerator[EventColumns, None]:
+        """Rows of sums of the events, in pieces; see Sums. part: of all reading, from where to where this is.
+
+        Raises EventException.
+        """
+        request = query_service_pb2.AggregateRequest(
+            selection=wanted.selection(),
+            group_by=[as_text(field) for field in sums.fields],
+            value_field=sums.value_field,
+            by_value=sums.by_value,
+            value_error=sums.value_error,
+        )
+        if sums.time_bucket_s:
+            request.time_bucket.FromSeconds(sums.time_bucket_s)
+        begin, end = part
+        coverage.read(0, share=begin)
+        async with aclosing(_arrow(self._stub.Aggregate(request, timeout=timeout_s), coverage)) as answers:
+            async for batch, until in answers:
+                share = wanted.share_until(until - 1, coverage.snapshot_position)
+                coverage.read(0, share=begin + (end - begin) * share)
+                names = [*map(column_name, sums.fields), *batch.schema.names[len(sums.fields) :]]
+                yield EventColumns(pa.Table.from_arrays(batch.columns, names))
 
     async def events(self, wanted: Wanted, coverage: Coverage, *, timeout_s: float) -> EventColumns:
         """The events whole, the first EVENTS_MAX of them. Raises EventException."""
@@ -157,6 +166,33 @@ class LogSource:
         except grpc.RpcError as failure:
             raise from_rpc_error(failure) from failure
         return int(answer.count)
+
+
+async def _arrow(call: Any, coverage: Coverage) -> AsyncGenerator[tuple[pa.RecordBatch, int], None]:
+    """The record batches of a stream, with the position that each message tells. Raises EventException.
+
+    The next message is on its way while the caller works on a batch.
+    """
+    schema = None
+    coming = asyncio.ensure_future(call.read())
+    try:
+        while (response := await coming) is not grpc.aio.EOF:
+            coming = asyncio.ensure_future(call.read())
+            if response.HasField("summary"):
+                _take_summary(coverage, response.summary)
+            elif schema is None:
+                schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_ipc))
+                coverage.snapshot_position = response.snapshot_position
+            elif response.arrow_ipc:
+                batch = pa.ipc.read_record_batch(pa.py_buffer(response.arrow_ipc), schema)
+                yield batch, getattr(response, "until_position", 0)
+    except grpc.RpcError as failure:
+        if not _is_deadline(failure):
+            raise from_rpc_error(failure) from failure
+        coverage.cut("DEADLINE")
+    finally:
+        call.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def _take_summary(coverage: Coverage, summary: query_service_pb2.ReadSummary) -> None:

@@ -1,42 +1,47 @@
-"""Statistics of events by group, collected batch by batch in bounded memory.
+"""Statistics of events by group, made of sums that are read in a few passes, in bounded memory.
 
     collector = StatisticsCollector(group_by=("type",), duration_field="payload.duration_ms")
-    for events in batches:
-        collector.add(events)
+    for each in collector.passes():
+        for sums in read(each.sums):
+            each.add(sums)
     collector.groups()
 
-Invariants: the answer does not depend on how the events are cut into batches, but for what is said to be estimated;
-an event without a group's field belongs to the group where it is None; at most GROUPS_MAX groups are told apart,
-events of further ones are counted in `events_elsewhere`.
+Invariants: the answer does not depend on how the sums are cut into pieces, but for what is said to be estimated; an
+event without a group's field belongs to the group where it is None; the GROUPS_MAX most frequent of the first
+GROUPS_KEPT_MAX groups are told apart, events of further ones are counted in `events_elsewhere`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
-from analysis_service.columns import EventColumns, Floats, Integers, Mask, joined_codes
+from analysis_service.columns import EventColumns, Integers, joined_codes
 from analysis_service.failures import FIELDS as FAILURE_FIELDS
 from analysis_service.failures import failed
-from analysis_service.statistics.hours import Hour, check_time_zone, count_hours, hours_of
+from analysis_service.statistics.hours import BUCKET_S, Hour, check_time_zone, count_hours, hours_of
 from analysis_service.statistics.moments import Moments
-from analysis_service.statistics.sketch import Distribution
+from analysis_service.statistics.sketch import RELATIVE_ERROR, Distribution
+from analysis_service.statistics.sums import Measured, Sums
 from analysis_service.statistics.tally import Tally
 from shared.errors import invalid_field
 
-GROUPS_MAX = 1_000
+GROUPS_MAX, GROUPS_KEPT_MAX = 1_000, 20_000
 GROUP_FIELDS_MAX = 3
 VALUE_FIELDS_MAX = 16
 # Values kept for exact percentiles, in all groups together.
 EXACT_VALUES_MAX = 2_000_000
+
+Key = tuple[str | None, ...]
 
 
 @dataclass(slots=True)
 class GroupStatistics:
     """One group. key: its values, in the order of the fields grouped by. durations: unit of the duration field."""
 
-    key: tuple[str | None, ...]
+    key: Key
     count: int = 0
     failures: int = 0
     first_ns: int = np.iinfo(np.int64).max
@@ -61,6 +66,14 @@ class GroupStatistics:
         return self.count / minutes if minutes > 0 else float(self.count)
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What to read next, and who takes its rows, in pieces."""
+
+    sums: Sums
+    add: Callable[[EventColumns], None]
+
+
 class StatisticsCollector:
     """Collects statistics. One task at a time may use it."""
 
@@ -78,87 +91,92 @@ class StatisticsCollector:
         self._duration_field = duration_field
         self._value_fields = tuple(value_fields)
         self._time_zone = check_time_zone(time_zone)
-        self._groups: dict[tuple[str | None, ...], GroupStatistics] = {}
+        self._groups: dict[Key, GroupStatistics] = {}
         self.events_elsewhere = 0
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """Fields that the events must have been scanned with."""
-        wanted = ["timestamp", "type", *self._group_by, self._duration_field, *self._value_fields, *FAILURE_FIELDS]
-        return tuple(dict.fromkeys(wanted))
+    def passes_max(self) -> int:
+        """How many passes there are at most."""
+        return 2 + len(self._value_fields)
+
+    def passes(self) -> Iterator[Pass]:
+        """What to read, one after the other: a pass is over when the next one is asked for."""
+        fields = _each_once(self._group_by, ("type", *FAILURE_FIELDS))
+        yield Pass(Sums(fields, BUCKET_S, self._duration_field), self._add_counts)
+        self._keep_the_most_frequent()
+        durations = sum(group.durations.count for group in self._groups.values())
+        if durations:
+            exact = durations <= EXACT_VALUES_MAX
+            for group in self._groups.values():
+                group.distribution = Distribution(exact=exact)
+            error = 0.0 if exact else RELATIVE_ERROR
+            sums = Sums(self._group_by, value_field=self._duration_field, by_value=True, value_error=error)
+            yield Pass(sums, self._add_durations)
+        for name in self._value_fields:
+            yield Pass(Sums(_each_once(self._group_by, (name,))), self._values_adder(name))
 
     def groups(self) -> list[GroupStatistics]:
-        """The groups so far, most frequent first."""
+        """The groups, most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, _sortable(group.key)))
 
-    def add(self, events: EventColumns) -> None:
-        """Take a batch of events."""
-        if not len(events):
-            return
-        codes, keys = joined_codes([events.labels(name) for name in self._group_by], len(events))
-        batch = _Batch(events, failed(events), self._durations(events), hours_of(events.times, self._time_zone))
-        for key, rows in zip(keys, _rows_by_code(codes, len(keys)), strict=True):
+    def _add_counts(self, sums: EventColumns) -> None:
+        counts, failures = sums.whole("count"), failed(sums)
+        first, last, measured = sums.whole("first"), sums.whole("last"), Measured.of(sums)
+        hours = hours_of(sums.whole("time"), self._time_zone)
+        for key, rows in self._rows_by_group(sums):
             group = self._group(key)
             if group is None:
-                self.events_elsewhere += batch.size(rows)
-            else:
-                self._add_rows(group, batch, rows)
+                self.events_elsewhere += int(counts[rows].sum())
+                continue
+            group.count += int(counts[rows].sum())
+            group.failures += int(counts[rows][failures[rows]].sum())
+            group.first_ns = min(group.first_ns, int(first[rows].min()))
+            group.last_ns = max(group.last_ns, int(last[rows].max()))
+            group.durations.add(measured.take(rows))
+            group.hours.update(count_hours(hours, counts, rows))
 
-    def _durations(self, events: EventColumns) -> Floats:
-        if events.has(self._duration_field):
-            return events.numbers(self._duration_field)
-        return np.full(len(events), np.nan)
+    def _add_durations(self, sums: EventColumns) -> None:
+        values, counts = sums.numbers("value"), sums.whole("count")
+        for key, rows in self._rows_by_group(sums):
+            if key in self._groups:
+                self._groups[key].distribution.add(values[rows], counts[rows])
 
-    def _group(self, key: tuple[str | None, ...]) -> GroupStatistics | None:
+    def _values_adder(self, name: str) -> Callable[[EventColumns], None]:
+        def add(sums: EventColumns) -> None:
+            texts, counts = sums.texts(name), sums.whole("count")
+            for key, rows in self._rows_by_group(sums):
+                if key in self._groups:
+                    self._groups[key].values[name].add(texts.take(pa.array(rows)), counts[rows])
+
+        return add
+
+    def _rows_by_group(self, sums: EventColumns) -> Iterator[tuple[Key, Integers]]:
+        if not len(sums):
+            return
+        codes, keys = joined_codes([sums.labels(name) for name in self._group_by], len(sums))
+        order = np.argsort(codes, kind="stable")
+        yield from zip(keys, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True)
+
+    def _group(self, key: Key) -> GroupStatistics | None:
         group = self._groups.get(key)
-        if group is None and len(self._groups) < GROUPS_MAX:
-            group = GroupStatistics(key, values={name: Tally() for name in self._value_fields})
-            self._groups[key] = group
+        if group is None and len(self._groups) < GROUPS_KEPT_MAX:
+            group = self._groups[key] = GroupStatistics(key)
         return group
 
-    def _add_rows(self, group: GroupStatistics, batch: "_Batch", rows: Integers | slice) -> None:
-        times = batch.events.times[rows]
-        durations = batch.durations[rows]
-        durations = durations[~np.isnan(durations)]
-        group.count += len(times)
-        group.failures += int(batch.failed[rows].sum())
-        group.first_ns = min(group.first_ns, int(times.min()))
-        group.last_ns = max(group.last_ns, int(times.max()))
-        group.durations.add(durations)
-        group.distribution.add(durations)
-        group.hours.update(count_hours(batch.hours, rows))
-        for name, tally in group.values.items():
-            tally.add(batch.events.labels(name), rows)
-        self._bound_memory()
-
-    def _bound_memory(self) -> None:
-        kept = [group.distribution for group in self._groups.values() if group.distribution.exact]
-        if sum(distribution.count for distribution in kept) > EXACT_VALUES_MAX:
-            max(kept, key=lambda distribution: distribution.count).condense()
+    def _keep_the_most_frequent(self) -> None:
+        groups = self.groups()
+        self._groups = {group.key: group for group in groups[:GROUPS_MAX]}
+        for group in self._groups.values():
+            group.values = {name: Tally() for name in self._value_fields}
+        self.events_elsewhere += sum(group.count for group in groups[GROUPS_MAX:])
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    events: EventColumns
-    failed: Mask
-    durations: Floats
-    hours: list[tuple[int, Integers]]
-
-    def size(self, rows: Integers | slice) -> int:
-        return len(self.durations[rows])
+def _each_once(*names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for some in names for name in some))
 
 
-def _rows_by_code(codes: Integers, number: int) -> list[Integers | slice]:
-    if number == 1:
-        return [slice(None)]
-    # numpy sorts small integers by radix.
-    order = np.argsort(codes.astype(np.int16) if number < 1 << 15 else codes, kind="stable")
-    borders = np.searchsorted(codes[order], np.arange(1, number))
-    return list(np.split(order, borders))
-
-
-def _sortable(key: tuple[str | None, ...]) -> tuple[str, ...]:
-    return tuple(value or "" for value in key)
+def _sortable(key: Key) -> tuple[tuple[bool, str], ...]:
+    return tuple((part is not None, part or "") for part in key)
 
 
 def _check_number(name: str, fields: Sequence[str], most: int) -> None:

@@ -2,6 +2,8 @@
 
 An hour is named by its local start and the offset from UTC that held for the events in it. So the hour that is
 repeated when daylight saving ends is two hours with different offsets, and the one that is left out does not occur.
+
+Events come counted by quarters of an hour: hours of all time zones end with one, since 1972.
 """
 
 from collections import Counter
@@ -14,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from analysis_service.columns import Integers
+from analysis_service.statistics.sketch import weighted_counts
 from shared.columns.arrow import compute as pc
 from shared.errors import invalid_field
 
+BUCKET_S = 900
 _HOUR_S = 3600
 _SECOND_NS = 1_000_000_000
 # In place of an hour: the event is in another piece.
 ELSEWHERE = -(1 << 62)
-_DENSE_HOURS_MAX = 1_000_000
 _HOURS_A_WEEK = 168
 # The epoch was a Thursday; weeks begin on Monday.
 _EPOCH_HOUR_OF_WEEK = 3 * 24
@@ -69,22 +72,16 @@ def hours_of(times: Integers, time_zone: str = "UTC") -> list[tuple[int, Integer
     return [(int(offset) // _SECOND_NS, np.where(offsets == offset, hours, ELSEWHERE)) for offset in np.unique(offsets)]
 
 
-def count_hours(pieces: Iterable[tuple[int, Integers]], rows: Any = slice(None)) -> Counter[Hour]:
-    """Events in each hour, of the rows chosen."""
+def count_hours(
+    pieces: Iterable[tuple[int, Integers]], numbers: Integers, rows: Integers | slice = slice(None)
+) -> Counter[Hour]:
+    """Events in each hour, of the rows chosen; numbers: of the events of each row."""
     counts: Counter[Hour] = Counter()
     for offset_s, all_hours in pieces:
-        hours = all_hours[rows]
-        hours = hours[hours != ELSEWHERE] if hours.size and hours.min() == ELSEWHERE else hours
-        if not hours.size:
-            continue
-        first = int(hours.min())
-        if int(hours.max()) - first < _DENSE_HOURS_MAX:
-            dense = np.bincount(hours - first)
-            found = np.flatnonzero(dense)
-            found, number = found + first, dense[found]
-        else:
-            found, number = np.unique(hours, return_counts=True)
-        for hour, events in zip(found.tolist(), number.tolist(), strict=True):
+        here = all_hours[rows] != ELSEWHERE
+        found, which = np.unique(all_hours[rows][here], return_inverse=True)
+        sums = weighted_counts(which, numbers[rows][here])
+        for hour, events in zip(found.tolist(), sums.tolist(), strict=True):
             counts[Hour(hour, offset_s)] += events
     return counts
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis_service.columns import Floats
+from analysis_service.statistics.sums import Measured
 
 
 class Moments:
@@ -20,16 +20,15 @@ class Moments:
         """Standard deviation of all values (divided by their number); 0 where there is none."""
         return float(np.sqrt(self._squares / self.count)) if self.count else 0.0
 
-    def add(self, values: Floats) -> None:
-        """Take values; none may be NaN."""
-        if not len(values):
+    def add(self, measured: Measured) -> None:
+        """Take the moments of some numbers, each row of which has one."""
+        if not measured.count:
             return
-        mean = float(values.mean())
-        squares = float(np.square(values - mean).sum())
-        total = self.count + len(values)
+        mean, total = measured.mean, self.count + measured.count
         difference = mean - self.mean
-        self._squares += squares + difference**2 * self.count * len(values) / total
-        self.mean += difference * len(values) / total
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
+        self._squares += float((measured.squares + measured.counts * np.square(measured.means - mean)).sum())
+        self._squares += difference**2 * self.count * measured.count / total
+        self.mean += difference * measured.count / total
+        self.minimum = min(self.minimum, float(measured.minima.min()))
+        self.maximum = max(self.maximum, float(measured.maxima.max()))
         self.count = total

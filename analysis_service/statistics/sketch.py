@@ -4,8 +4,9 @@ Rank definition: percentile p of n values is the smallest value that at least p 
 the value of rank ceil(p / 100 * n) of the sorted values, counted from 1 (nearest rank).
 
 The sketch counts values in buckets whose borders grow by a factor (as DDSketch does), so a percentile from it
-differs from the exact one by at most RELATIVE_ERROR of its value, also after any number of merges, and the same
-values give the same counts in whatever order and shards they come. Values closer to zero than VALUE_MIN count as
+differs from the exact one by at most RELATIVE_ERROR of its value, and the same values give the same counts in
+whatever order and pieces they come. So do the middles of the same buckets, which the
+query service gives in place of values. Values closer to zero than VALUE_MIN count as
 zero; those beyond VALUE_MAX as VALUE_MAX.
 """
 
@@ -31,6 +32,12 @@ def nearest_rank(percentile: float, count: int) -> int:
     return min(count, max(1, int(np.ceil(round(percentile / 100 * count, 9)))))
 
 
+def weighted_counts(numbers: Integers, counts: Integers) -> Integers:
+    """How often each number from 0 on occurs, where each of the numbers given occurs so often."""
+    # Doubles, in which bincount adds, are exact up to 2^53.
+    return np.bincount(numbers, weights=counts).astype(np.int64)
+
+
 class LogSketch:
     """Counts of values by logarithmic buckets; at most some 5,600 of either sign."""
 
@@ -44,18 +51,12 @@ class LogSketch:
         """Number of values."""
         return self.positive.count + self.negative.count + self.zeros
 
-    def add(self, values: Floats) -> None:
-        """Count values; none may be NaN."""
+    def add(self, values: Floats, counts: Integers) -> None:
+        """Count values, each so often; none may be NaN."""
         positive, negative = values >= VALUE_MIN, values <= -VALUE_MIN
-        self.positive.add(values[positive])
-        self.negative.add(-values[negative])
-        self.zeros += len(values) - int(positive.sum()) - int(negative.sum())
-
-    def merge(self, other: "LogSketch") -> None:
-        """Count what another sketch has counted."""
-        self.positive.merge(other.positive)
-        self.negative.merge(other.negative)
-        self.zeros += other.zeros
+        self.positive.add(values[positive], counts[positive])
+        self.negative.add(-values[negative], counts[negative])
+        self.zeros += int(counts[~(positive | negative)].sum())
 
     def percentile(self, percentile: float) -> float:
         """A percentile, within RELATIVE_ERROR. There must be values."""
@@ -67,11 +68,11 @@ class LogSketch:
 
 
 class Distribution:
-    """Numbers, of which percentiles are asked: kept as they are, until it is told to condense them to a sketch."""
+    """Numbers, of which percentiles are asked: kept as they are, or counted in a sketch if they need not be exact."""
 
-    def __init__(self) -> None:
-        self.kept: list[Floats] = []
-        self.sketch: LogSketch | None = None
+    def __init__(self, *, exact: bool = True) -> None:
+        self.kept: list[tuple[Floats, Integers]] = []
+        self.sketch: LogSketch | None = None if exact else LogSketch()
         self.count = 0
 
     @property
@@ -79,30 +80,13 @@ class Distribution:
         """Whether percentiles are exact, or within RELATIVE_ERROR."""
         return self.sketch is None
 
-    def add(self, values: Floats) -> None:
-        """Take values; none may be NaN."""
-        self.count += len(values)
+    def add(self, values: Floats, counts: Integers) -> None:
+        """Take values, each so often; none may be NaN."""
+        self.count += int(counts.sum())
         if self.sketch is not None:
-            self.sketch.add(values)
+            self.sketch.add(values, counts)
         elif len(values):
-            self.kept.append(values)
-
-    def condense(self) -> LogSketch:
-        """Keep a sketch from now on, whatever the number of values."""
-        if self.sketch is None:
-            self.sketch = LogSketch()
-            for values in self.kept:
-                self.sketch.add(values)
-            self.kept = []
-        return self.sketch
-
-    def merge(self, other: "Distribution") -> None:
-        """Take the values of another distribution."""
-        if other.sketch is not None:
-            self.condense().merge(other.sketch)
-            self.count += other.count
-        for values in other.kept:
-            self.add(values)
+            self.kept.append((values, counts))
 
     def percentiles(self, wanted: Iterable[float]) -> dict[float, float]:
         """Each percentile asked for; empty where there is no value."""
@@ -110,10 +94,13 @@ class Distribution:
             return {}
         if self.sketch is not None:
             return {percentile: self.sketch.percentile(percentile) for percentile in wanted}
-        ranks = {percentile: nearest_rank(percentile, self.count) - 1 for percentile in wanted}
-        values = np.concatenate(self.kept)
-        ordered = np.partition(values, sorted(set(ranks.values()))) if ranks else values
-        return {percentile: float(ordered[rank]) for percentile, rank in ranks.items()}
+        values, counts = (np.concatenate(each) for each in zip(*self.kept, strict=True))
+        order = np.argsort(values)
+        ranks = np.cumsum(counts[order])
+        return {
+            percentile: float(values[order[np.searchsorted(ranks, nearest_rank(percentile, self.count))]])
+            for percentile in wanted
+        }
 
 
 class _Buckets:
@@ -127,15 +114,11 @@ class _Buckets:
     def count(self) -> int:
         return int(self.counts.sum())
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Floats, counts: Integers) -> None:
         if len(values):
             indices = np.ceil(np.log(values) / _LOG_GAMMA).clip(_INDEX_MIN, _INDEX_MAX).astype(np.int64)
             first = int(indices.min())
-            self._add_counts(first, np.bincount(indices - first).astype(np.int64))
-
-    def merge(self, other: "_Buckets") -> None:
-        if len(other.counts):
-            self._add_counts(other.first, other.counts)
+            self._add_counts(first, weighted_counts(indices - first, counts))
 
     def value(self, rank: int) -> float:
         index = self.first + int(np.searchsorted(np.cumsum(self.counts), rank))

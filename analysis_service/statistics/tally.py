@@ -1,18 +1,21 @@
 """Which values a field has, how many different ones, and which are frequent, in bounded memory.
 
-Distinct values are counted by their hashes (64 bits), exactly up to EXACT_DISTINCT_MAX, then estimated
+Distinct values are counted by their hashes (64 bits), exactly up to EXACT_DISTINCT_MAX at least, then estimated
 (HyperLogLog, 2^14 registers: standard error 0.8 %). Frequent values are counted exactly up to VALUES_KEPT_MAX
 different ones; beyond, rare values are forgotten, and a count may be too low by `undercount_max`.
 """
 
-from collections import Counter
-from collections.abc import Iterable
-from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from analysis_service.columns import MISSING, Integers, Labels
+from analysis_service.columns import Integers
+from analysis_service.statistics.sketch import weighted_counts
+from shared.columns.arrow import StringArray
+from shared.columns.arrow import compute as pc
+from shared.columns.bytes_view import value_offsets
 
 EXACT_DISTINCT_MAX = 65_536
 VALUES_KEPT_MAX = 10_000
@@ -20,13 +23,17 @@ VALUES_KEPT_MAX = 10_000
 _REGISTER_BITS = 14
 _REGISTERS = 1 << _REGISTER_BITS
 
+Hashes = npt.NDArray[np.uint64]
+
 
 class DistinctCounter:
     """Counts different texts."""
 
     def __init__(self, *, exact_max: int = EXACT_DISTINCT_MAX) -> None:
         self._exact_max = exact_max
-        self._hashes: set[int] = set()
+        self._hashes: Hashes = np.zeros(0, np.uint64)
+        # Of texts that came since the hashes were last made distinct.
+        self._more: list[Hashes] = []
         self._registers: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -38,20 +45,29 @@ class DistinctCounter:
     def count(self) -> int:
         """Number of different texts so far."""
         if self._registers is None:
+            self._make_distinct()
             return len(self._hashes)
         harmonic = float(np.sum(np.exp2(-self._registers.astype(np.float64))))
         return round(0.7213 / (1 + 1.079 / _REGISTERS) * _REGISTERS**2 / harmonic)
 
-    def add(self, texts: Iterable[str]) -> None:
-        """Count texts; each may come again."""
-        hashes = {int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in texts}
-        if self._registers is None:
-            self._hashes |= hashes
-            if len(self._hashes) <= self._exact_max:
-                return
+    def add(self, texts: StringArray) -> None:
+        """Count texts, none of them null; each may come again."""
+        hashes = hashes_of(texts)
+        if self._registers is not None:
+            _register(self._registers, hashes)
+            return
+        self._more.append(hashes)
+        if sum(map(len, self._more)) > self._exact_max:
+            self._make_distinct()
+        if len(self._hashes) > self._exact_max:
             self._registers = np.zeros(_REGISTERS, np.uint8)
-            hashes, self._hashes = self._hashes, set()
-        _register(self._registers, np.fromiter(hashes, np.uint64, len(hashes)))
+            _register(self._registers, self._hashes)
+            self._hashes = np.zeros(0, np.uint64)
+
+    def _make_distinct(self) -> None:
+        if self._more:
+            self._hashes = np.unique(np.concatenate([self._hashes, *self._more]))
+            self._more = []
 
 
 class Tally:
@@ -59,31 +75,69 @@ class Tally:
 
     def __init__(self, *, values_kept_max: int = VALUES_KEPT_MAX, exact_distinct_max: int = EXACT_DISTINCT_MAX) -> None:
         self._values_kept_max = values_kept_max
-        self._counts: Counter[str] = Counter()
+        self._texts: list[StringArray] = []
+        self._counts: list[Integers] = []
         self.distinct = DistinctCounter(exact_max=exact_distinct_max)
         self.undercount_max = 0
 
-    def add(self, labels: Labels, rows: Integers | slice = slice(None)) -> None:
-        """Count the values of some rows; events without the field count nowhere."""
-        codes = labels.codes[rows]
-        counts = np.bincount(codes[codes != MISSING], minlength=len(labels.values))
-        found = {labels.values[code]: int(counts[code]) for code in np.flatnonzero(counts)}
-        self.distinct.add(found)
-        self._counts.update(found)
-        if len(self._counts) > 2 * self._values_kept_max:
-            self._forget_rare()
+    def add(self, texts: StringArray, counts: Integers) -> None:
+        """Count values, each so often; nulls count nowhere."""
+        there = texts.is_valid().to_numpy(zero_copy_only=False)
+        if not there.any():
+            return
+        texts, counts = texts.filter(pa.array(there)), counts[there]
+        self.distinct.add(texts)
+        self._texts.append(texts)
+        self._counts.append(counts)
+        if sum(map(len, self._counts)) > 2 * self._values_kept_max:
+            self._count_together()
 
     def top(self, number: int) -> list[tuple[str, int]]:
         """The most frequent values with their counts, most frequent first, ties by value."""
-        return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:number]
+        if not self._texts:
+            return []
+        self._count_together()
+        table = pa.table({"text": self._texts[0], "count": self._counts[0]})
+        order = pc.select_k_unstable(table, number, [("count", "descending"), ("text", "ascending")])
+        chosen = table.take(order)
+        return [(row["text"], row["count"]) for row in chosen.to_pylist()]
 
-    def _forget_rare(self) -> None:
-        ordered = self._counts.most_common()
-        self.undercount_max += ordered[self._values_kept_max][1]
-        self._counts = Counter(dict(ordered[: self._values_kept_max]))
+    def _count_together(self) -> None:
+        """Have each value once, and forget the rare ones where there are too many."""
+        encoded: Any = pa.concat_arrays(self._texts).dictionary_encode()
+        codes: Integers = encoded.indices.cast(pa.int64()).to_numpy()
+        texts, counts = encoded.dictionary, weighted_counts(codes, np.concatenate(self._counts))
+        if len(counts) > 2 * self._values_kept_max:
+            order = np.argsort(-counts, kind="stable")
+            self.undercount_max += int(counts[order[self._values_kept_max]])
+            kept = order[: self._values_kept_max]
+            texts, counts = texts.take(pa.array(kept)), counts[kept]
+        self._texts, self._counts = [texts], [counts]
 
 
-def _register(registers: npt.NDArray[np.uint8], hashes: npt.NDArray[np.uint64]) -> None:
+def hashes_of(texts: StringArray) -> Hashes:
+    """Hashes of texts, none of them null: their bytes weighed by their places, added up and mixed."""
+    offsets = value_offsets(texts)
+    lengths = np.diff(offsets)
+    sums = np.zeros(len(texts), np.uint64)
+    filled = np.flatnonzero(lengths)
+    if len(filled):
+        data = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
+        places = np.arange(len(data), dtype=np.int64) - np.repeat(offsets[:-1] - offsets[0], lengths)
+        weighed = _mixed(places.astype(np.uint64)) * (data + np.uint64(1))
+        sums[filled] = np.add.reduceat(weighed, (offsets[:-1] - offsets[0])[filled])
+    return _mixed(sums + lengths.astype(np.uint64))
+
+
+def _mixed(numbers: Hashes) -> Hashes:
+    """Numbers with their bits mixed: splitmix64 of Steele et al. (2014)."""
+    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _register(registers: npt.NDArray[np.uint8], hashes: Hashes) -> None:
     index = (hashes >> np.uint64(64 - _REGISTER_BITS)).astype(np.int64)
     # The bit behind the hash bounds the run of zeros.
     rest = (hashes << np.uint64(_REGISTER_BITS)) | np.uint64(1 << (_REGISTER_BITS - 1))

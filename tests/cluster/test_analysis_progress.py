@@ -37,7 +37,7 @@ def service(tmp_path_factory):
     log.mkdir()
     build_query_log(log, sealed_segments=1, tail_events=2_000, segment_events=_EVENTS)
     with ServiceProcess("query_service", directory / "query", settings={"storage": {"base_path": str(log)}}) as query:
-        settings = {"analysis": {"query_address": query.address}}
+        settings = {"analysis": {"query_address": query.address, "statistics_cache_ttl": "0s"}}
         with ServiceProcess("analysis_service", directory / "analysis", settings=settings) as analysis:
             yield analysis
 
@@ -93,17 +93,40 @@ def test_call_cancelled_while_it_reads_stops_reading(service):
 def test_short_deadline_gives_a_partial_answer_that_says_so(service):
     """Statistics of what could be read in time, by the unary RPC and by the one that tells its progress."""
     wide = pb.CalculateStatisticsRequest(
-        value_fields=["payload.message", "metadata.session_id", "correlation_id"], group_by=["type", "payload.status"]
+        value_fields=["payload.message", "metadata.session_id", "correlation_id", "metadata.user", "timestamp"],
+        group_by=["type", "payload.status"],
     )
     with _stub(service) as stub:
-        unary = stub.CalculateStatistics(wide, timeout=1.0)
-        *_, streamed = stub.RunAnalysis(pb.RunAnalysisRequest(statistics=wide), timeout=1.0)
-    for answer in (unary, streamed.statistics):
-        assert answer.coverage.partial
+        unary = _partial(lambda timeout: stub.CalculateStatistics(wide, timeout=timeout))
+        request = pb.RunAnalysisRequest(statistics=wide)
+        streamed = _partial(lambda timeout: list(stub.RunAnalysis(request, timeout=timeout))[-1].statistics)
+    for answer in (unary, streamed):
         assert answer.coverage.partial_reason == "DEADLINE"
-        assert answer.coverage.events < _EVENTS
+        assert any("no time" in note for note in answer.coverage.notes)
         assert sum(each.count for each in answer.statistics) == answer.coverage.events
     wait_until(lambda: _idle(service), "nothing is left behind")
+
+
+def test_share_of_reading_grows_over_all_that_is_read(service):
+    """Statistics read the log more than once: counts, durations, values, and all of it for the other range."""
+    request = pb.CalculateStatisticsRequest(
+        value_fields=["correlation_id", "metadata.session_id"], time_range=_EVER, compare_with=_EVER
+    )
+    with _stub(service) as stub:
+        *told, last = stub.RunAnalysis(pb.RunAnalysisRequest(statistics=request), timeout=2 * CALL_S_MAX)
+    shares = [message.progress.share for message in told if message.progress.stage == "reading"]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 1
+    assert {change.rate_ratio for change in last.statistics.changes} == {1}
+
+
+def _partial(ask):
+    """The answer in less and less time, until it is partial."""
+    for timeout in (4.0, 2.0, 1.0, 0.5, 0.25, 0.12):
+        answer = ask(timeout)
+        if answer.coverage.partial:
+            return answer
+    raise AssertionError("every answer was whole")
 
 
 def test_request_without_an_analysis_is_refused(service):

@@ -7,19 +7,22 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis_service.columns import Labels
+from analysis_service.statistics import collector as collector_module
 from analysis_service.statistics.collector import GROUPS_MAX, StatisticsCollector
 from analysis_service.statistics.comparison import compare
 from analysis_service.statistics.hours import Hour, by_hour_of_week, count_hours, hours_of
 from analysis_service.statistics.moments import Moments
 from analysis_service.statistics.sketch import RELATIVE_ERROR, Distribution, LogSketch, nearest_rank
-from analysis_service.statistics.tally import DistinctCounter, Tally
+from analysis_service.statistics.sums import Measured, Sums
+from analysis_service.statistics.tally import DistinctCounter, Tally, hashes_of
 from shared.errors import EventValidationException
 from tests.support.event_columns import columns_of, nanoseconds, real_columns
+from tests.support.sums import collect, sums_of
 
 PERCENTILES = (50, 75, 90, 95, 99, 99.9, 99.99)
 _MINUTE_NS = 60_000_000_000
@@ -47,16 +50,24 @@ def test_percentiles_of_32_merged_shards_are_within_one_percent(shape):
         ),
         "integers": random.integers(0, 5000, 400_000).astype(float),
     }[shape]
-    merged = Distribution()
+    merged = Distribution(exact=False)
     for shard in np.array_split(values, 32):
-        part = Distribution()
-        part.add(shard)
-        part.condense()
-        merged.merge(part)
+        merged.add(*_bucketed(shard))
     assert not merged.exact
     assert merged.count == len(values)
     for percentile, value in merged.percentiles(PERCENTILES).items():
         assert value == pytest.approx(_exact(values, percentile), rel=RELATIVE_ERROR * 1.0001, abs=1e-9)
+
+
+def _bucketed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of buckets and how many values each has, as the query service makes them of a shard."""
+    gamma = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+    buckets = np.ceil(np.log(np.maximum(np.abs(values), 1e-12)) / np.log(gamma))
+    return np.unique(np.sign(values) * 2 * gamma**buckets / (gamma + 1), return_counts=True)
+
+
+def _ones(values: np.ndarray) -> np.ndarray:
+    return np.ones(len(values), np.int64)
 
 
 @given(
@@ -66,18 +77,18 @@ def test_percentiles_of_32_merged_shards_are_within_one_percent(shape):
 def test_sketch_is_within_its_error_of_the_exact_percentile(values, percentile):
     """Whatever the values, negative ones and zeros included."""
     sketch = LogSketch()
-    sketch.add(np.array(values))
+    sketch.add(np.array(values), _ones(np.array(values)))
     assert sketch.percentile(percentile) == pytest.approx(
         _exact(np.array(values), percentile), rel=RELATIVE_ERROR * 1.0001, abs=1e-9
     )
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40), st.integers(1, 5))
-def test_distribution_is_exact_until_condensed(values, pieces):
-    """Percentiles of values kept as they are equal those of the sorted list, however the values came."""
+def test_percentiles_of_values_that_are_kept_are_exact(values, pieces):
+    """They equal those of the sorted list, however the values came, one by one or counted."""
     distribution = Distribution()
-    for piece in np.array_split(np.array(values), pieces):
-        distribution.add(piece)
+    for number, piece in enumerate(np.array_split(np.array(values), pieces)):
+        distribution.add(*((piece, _ones(piece)) if number % 2 else np.unique(piece, return_counts=True)))
     found = distribution.percentiles(PERCENTILES)
     assert found == {each: _exact(np.array(values), each) for each in PERCENTILES}
 
@@ -87,7 +98,7 @@ def test_moments_do_not_depend_on_the_pieces(values, pieces):
     """Mean and deviation of pieces are those of the whole."""
     moments = Moments()
     for piece in np.array_split(np.array(values), pieces):
-        moments.add(piece)
+        moments.add(_measured(piece))
     assert moments.count == len(values)
     assert moments.mean == pytest.approx(np.mean(values), abs=1e-6)
     assert moments.deviation == pytest.approx(np.std(values), rel=1e-6, abs=1e-6)
@@ -98,8 +109,17 @@ def test_deviation_survives_values_far_from_zero():
     """Large values with a small spread keep it: sums of squares would have lost it."""
     moments = Moments()
     for piece in np.array_split(1e9 + np.arange(1000) % 2, 7):
-        moments.add(piece)
+        moments.add(_measured(piece))
     assert moments.deviation == pytest.approx(0.5)
+
+
+def _measured(values: np.ndarray) -> Measured:
+    """Two rows of sums of some values: of the first and of the others, of which there may be none."""
+    events = columns_of([{"type": str(bool(at)), "payload.x": float(value)} for at, value in enumerate(values)])
+    return Measured.of(sums_of(events, Sums(("type",), value_field="payload.x"))) if len(values) else _NOTHING
+
+
+_NOTHING = Measured(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(4)))
 
 
 @given(
@@ -109,26 +129,26 @@ def test_deviation_survives_values_far_from_zero():
 def test_hours_are_those_of_the_local_clock(seconds, zone):
     """Hours and their counts agree with the standard library's time zones."""
     times = np.array(seconds, np.int64) * 1_000_000_000
-    counts = count_hours(hours_of(times, zone))
+    counts = count_hours(hours_of(times, zone), _ones(times) * 3)
     expected = Counter()
     for second in seconds:
         moment = datetime.fromtimestamp(second, ZoneInfo(zone))
         offset = int(moment.utcoffset().total_seconds())
-        expected[Hour((second + offset) // 3600, offset)] += 1
+        expected[Hour((second + offset) // 3600, offset)] += 3
     assert counts == expected
 
 
 def test_hour_repeated_at_the_end_of_daylight_saving_is_two_hours():
     """02:30 comes twice in Berlin on 27 October 2024, and 02 o'clock never on 31 March."""
     minutes = nanoseconds("2024-10-27T00:00:00") + np.arange(180, dtype=np.int64) * _MINUTE_NS
-    counts = count_hours(hours_of(minutes, "Europe/Berlin"))
+    counts = count_hours(hours_of(minutes, "Europe/Berlin"), _ones(minutes))
     assert {hour.format(): number for hour, number in counts.items()} == {
         "2024-10-27T02:00:00+02:00": 60,
         "2024-10-27T02:00:00+01:00": 60,
         "2024-10-27T03:00:00+01:00": 60,
     }
     spring = nanoseconds("2024-03-31T00:30:00") + np.arange(60, dtype=np.int64) * _MINUTE_NS
-    assert [hour.format() for hour in sorted(count_hours(hours_of(spring, "Europe/Berlin")))] == [
+    assert [hour.format() for hour in sorted(count_hours(hours_of(spring, "Europe/Berlin"), _ones(spring)))] == [
         "2024-03-31T01:00:00+01:00",
         "2024-03-31T03:00:00+02:00",
     ]
@@ -137,7 +157,7 @@ def test_hour_repeated_at_the_end_of_daylight_saving_is_two_hours():
 def test_hour_of_week_begins_on_monday():
     """Monday 00:30 is the first hour of the week, Sunday 23:30 the last."""
     times = np.array([nanoseconds("2024-01-15T00:30:00"), nanoseconds("2024-01-21T23:30:00")])
-    week = by_hour_of_week(count_hours(hours_of(times)))
+    week = by_hour_of_week(count_hours(hours_of(times), _ones(times)))
     assert [week[0], week[167], sum(week)] == [1, 1, 2]
 
 
@@ -150,9 +170,10 @@ def test_unknown_time_zone_is_refused():
 def test_distinct_values_are_exact_then_estimated():
     """Up to the limit the count is exact; beyond it is within four standard errors, and says so."""
     counter = DistinctCounter(exact_max=1000)
-    counter.add(f"value {number % 700}" for number in range(2000))
+    counter.add(pa.array([f"value {number % 700}" for number in range(2000)]))
     assert (counter.count, counter.exact) == (700, True)
-    counter.add(f"value {number}" for number in range(150_000))
+    for start in range(0, 150_000, 10_000):
+        counter.add(pa.array([f"value {number}" for number in range(start, start + 10_000)]))
     assert not counter.exact
     assert counter.count == pytest.approx(150_000, rel=0.033)
 
@@ -164,23 +185,28 @@ def test_top_values_outlive_the_rare_ones_that_are_forgotten():
     texts = [f"rare {number}" for number in range(5000)] + ["often"] * 3000 + ["seldom"] * 900
     random.shuffle(texts)
     for start in range(0, len(texts), 500):
-        tally.add(_labels(texts[start : start + 500]))
+        part, counts = np.unique(texts[start : start + 500], return_counts=True)
+        tally.add(pa.array([*part.tolist(), None]), np.array([*counts, 7]))
     (first, often), (second, seldom) = tally.top(2)
     assert (first, second) == ("often", "seldom")
     assert 3000 - tally.undercount_max <= often <= 3000
     assert 900 - tally.undercount_max <= seldom <= 900
 
 
-def _labels(texts: list[str]) -> Labels:
-    return columns_of([{"x": text} for text in texts]).labels("x")
+@given(st.lists(st.text(max_size=9), max_size=40), st.integers(0, 5))
+def test_texts_have_equal_hashes_where_they_are_equal(texts, skipped):
+    """Whatever stands before and after them, and whether the column was cut."""
+    column = pa.array([*("x" * skipped), *texts, "z"], pa.string()).slice(skipped, len(texts))
+    hashes = hashes_of(column)
+    assert len(set(hashes.tolist())) == len(set(texts))
+    assert [hashes_of(pa.array([text], pa.string()))[0] for text in texts] == hashes.tolist()
 
 
 def test_statistics_of_receipt_agree_with_a_recount(data_dir: Path):
     """Counts, hourly counts and top values by type and source are exactly those of a plain loop, in any batches."""
     events = real_columns(data_dir / "process_mining/receipt.jsonl.gz")
     collector = StatisticsCollector(group_by=("type", "source"), value_fields=("metadata.user",))
-    for rows in np.array_split(np.arange(len(events)), 7):
-        collector.add(events.take(rows))
+    collect(collector, [events.take(rows) for rows in np.array_split(np.arange(len(events)), 7)])
     types, sources, users = (events.labels(name) for name in ("type", "source", "metadata.user"))
     rows = list(
         zip(*([each.text(c) for c in each.codes] for each in (types, sources, users)), events.times, strict=True)
@@ -208,9 +234,7 @@ def test_durations_failures_and_frequency_of_a_type():
         for minute, status in enumerate(["ok", "error", "ok", "500", None])
     ]
     rows.append({"type": "job.failed", "timestamp": 0})
-    collector = StatisticsCollector()
-    collector.add(columns_of(rows))
-    done, failed = collector.groups()
+    done, failed = collect(StatisticsCollector(), [columns_of(rows)]).groups()
     assert (done.count, done.failures, failed.error_rate) == (5, 2, 1.0)
     assert done.durations.mean == 20.0
     assert done.distribution.percentiles([50, 100]) == {50: 20.0, 100: 40.0}
@@ -219,11 +243,32 @@ def test_durations_failures_and_frequency_of_a_type():
 
 
 def test_groups_are_bounded():
-    """Events beyond the largest number of groups are counted apart, not lost."""
-    collector = StatisticsCollector()
-    collector.add(columns_of([{"type": f"t{number}"} for number in range(GROUPS_MAX + 5)]))
+    """The most frequent ones are told, wherever they come; events of the others are counted apart, not lost."""
+    rows = [{"type": f"t{number:04}"} for number in range(GROUPS_MAX + 5)]
+    collector = collect(StatisticsCollector(), [columns_of(rows), columns_of(rows[3:])])
     assert len(collector.groups()) == GROUPS_MAX
+    assert {group.key[0] for group in collector.groups()}.isdisjoint({"t0000", "t0001", "t0002"})
+    assert collector.events_elsewhere == 3 + 2 * 2
+
+
+def test_groups_beyond_those_that_are_kept_are_counted_apart(monkeypatch: pytest.MonkeyPatch):
+    """Memory is bounded, however many groups there are."""
+    monkeypatch.setattr(collector_module, "GROUPS_KEPT_MAX", 4)
+    rows = [{"type": f"t{number}"} for number in range(9)]
+    collector = collect(StatisticsCollector(), [columns_of(rows)])
+    assert len(collector.groups()) == 4
     assert collector.events_elsewhere == 5
+
+
+def test_many_durations_are_estimated(monkeypatch: pytest.MonkeyPatch):
+    """Beyond those that are kept exactly, percentiles are within the error that is told."""
+    monkeypatch.setattr(collector_module, "EXACT_VALUES_MAX", 99)
+    rows = [{"type": "t", "payload.duration_ms": float(number)} for number in range(1, 101)]
+    (group,) = collect(StatisticsCollector(), [columns_of(rows[:50]), columns_of(rows[50:])]).groups()
+    assert not group.distribution.exact
+    assert group.distribution.percentiles([50]) == {50: pytest.approx(50, rel=RELATIVE_ERROR * 1.0001)}
+    (exactly,) = collect(StatisticsCollector(), [columns_of(rows[:99])]).groups()
+    assert exactly.distribution.percentiles([50]) == {50: 50}
 
 
 def test_at_most_three_fields_are_grouped_by():
@@ -236,11 +281,7 @@ def test_what_changed_most_comes_first():
     """A rate that tripled is more surprising than one that is as it was; a new type has no ratio."""
     before = [{"type": "steady"}] * 500 + [{"type": "busy"}] * 100
     after = [{"type": "steady"}] * 505 + [{"type": "busy"}] * 300 + [{"type": "new"}]
-    groups = []
-    for rows in (after, before):
-        collector = StatisticsCollector()
-        collector.add(columns_of(rows))
-        groups.append(collector.groups())
+    groups = [collect(StatisticsCollector(), [columns_of(rows)]).groups() for rows in (after, before)]
     changes = compare(*groups, now_minutes=60, then_minutes=60)
     assert [change.key for change in changes] == [("busy",), ("new",), ("steady",)]
     assert changes[0].rate_ratio == 3.0
