@@ -97,7 +97,7 @@ def asked_column(name: str, path: str) -> AskedColumn:
         field = parse_field(text)
     except (FilterProblem, AssertionError) as problem:
         raise invalid_field(path, f"is no column: {problem}") from problem
-    if field.name != "payload" and kind != "json":
+    if not field.path and kind != "json":
         raise invalid_field(path, "has a kind; only values of the payload do, such as payload.duration_ms:double")
     if field.path and path_expression(field.path) is None:
         raise invalid_field(path, "has a key that cannot be scanned: scan payload, and read it there")

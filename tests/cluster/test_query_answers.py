@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import threading
+from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
@@ -168,6 +170,39 @@ def test_counts_and_explanations_say_what_is_read(cluster):
     assert "?" in explained.sql
     assert "nobody" not in explained.sql
     assert "payload.n > 5" in explained.normalized_expression
+
+
+def test_sums_by_group_add_up(cluster):
+    """By fields, by time and by values, of sealed and unsealed events; what matches is in the summary."""
+    request = pb.AggregateRequest(
+        selection=selection("payload.n BETWEEN 25 AND 64"),
+        group_by=["type", "payload.even:text"],
+        time_bucket={"seconds": 10},
+        value_field="payload.half",
+    )
+    expected = Counter((logged(n).type, str(n % 2 == 0).lower(), n * 7 % 40 // 10) for n in range(25, 65))
+    counted, halves = Counter(), Counter()
+    rows, summary = summed(cluster, request)
+    for row in rows:
+        key = row["type"], row["payload.even:text"], int(row["time"].timestamp() - 1_700_000_000) // 10
+        counted[key] += row["count"]
+        halves[row["type"]] += row["value_mean"] * row["value_count"]
+        assert row["time"] <= row["first"] <= row["last"] < row["time"] + timedelta(seconds=10)
+    assert counted == expected
+    for number, kind in enumerate(("job.done", "error.disk", "audit.read")):
+        assert halves[kind] == sum(n / 2 for n in range(25, 65) if n % 3 == number)
+    assert (summary.matched_events, summary.partial) == (40, False)
+    rows, _ = summed(cluster, pb.AggregateRequest(value_field="payload.half", by_value=True))
+    assert sorted(row["value"] for row in rows) == [n / 2 for n in range(90)]
+    with refused("INVALID_FIELD"):
+        summed(cluster, pb.AggregateRequest(group_by=["id"]))
+
+
+def summed(cluster, request):
+    """The rows of an aggregation, and its summary."""
+    *answers, last = cluster.reads.Aggregate(request, timeout=CALL_S_MAX)
+    data = b"".join(answer.arrow_ipc for answer in answers)
+    return pa.ipc.open_stream(data).read_all().to_pylist(), last.summary
 
 
 def test_scans_are_typed_columns(cluster):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
 from eventlog.v1 import event_pb2
 from eventlog.v1 import query_service_pb2 as pb
 
@@ -45,6 +46,16 @@ class Streamed:
     def positions(self) -> list[int]:
         """Positions of the events, in the order in which they came."""
         return [event.position for event in self.events]
+
+
+@dataclass
+class Aggregated:
+    """A whole aggregation: its rows, how far each message says it is, how large each is, and the summary."""
+
+    rows: list[dict[str, Any]]
+    until: list[int]
+    sizes: list[int]
+    summary: pb.ReadSummary
 
 
 class QueryUnderTest:
@@ -171,6 +182,15 @@ class QueryUnderTest:
     async def scan(self, **fields: Any) -> Streamed:
         """Call Scan to its end; its bytes are an Arrow IPC stream."""
         return await _joined(self.servicer.scan(pb.ScanRequest(**fields), _context(None)), "arrow_ipc")
+
+    async def aggregate(self, request: pb.AggregateRequest) -> Aggregated:
+        """Call Aggregate to its end."""
+        first, *others, last = [answer async for answer in self.servicer.aggregate(request, _context(None))]
+        assert first.snapshot_position
+        data = b"".join(answer.arrow_ipc for answer in (first, *others))
+        rows = pa.ipc.open_stream(data).read_all().to_pylist()
+        sizes = [answer.ByteSize() for answer in (first, *others)]
+        return Aggregated(rows, [answer.until_position for answer in others], sizes, last.summary)
 
     async def export(self, **fields: Any) -> Streamed:
         """Call Export to its end."""

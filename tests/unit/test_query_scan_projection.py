@@ -127,6 +127,7 @@ def test_values_are_those_of_the_payload_promoted_or_not(database, folder, texts
         [""],
         ["payload.a:decimal"],
         ["type:string"],
+        ["payload:text"],
         ["payload.a AND"],
         ["id", "id"],
         [f"payload.c{number}" for number in range(COLUMNS_MAX + 1)],

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from query_service.messages import PAGE_SIZE_DEFAULT
-from shared.errors import EventException
+from shared.errors import EventException, EventValidationException
 from shared.events.ids import format_event_id
 from tests.support.builders import frame_of, payload
 from tests.support.fake_clock import START_NS
@@ -319,6 +319,60 @@ async def test_a_scan_has_the_columns_that_were_asked_for(sealed: QueryUnderTest
     assert table["payload.text:double"].to_pylist() == [None] * 5
     answer = await sealed.scan(columns=["position"], order=pb.EVENT_ORDER_POSITION_DESCENDING)
     assert pa.ipc.open_stream(answer.data).read_all()["position"].to_pylist() == list(range(35, 0, -1))
+
+
+async def test_sums_by_group_come_with_a_schema_and_a_summary(sealed: QueryUnderTest) -> None:
+    """Also where nothing matches; every message but the ends says how far it is."""
+    asked = pb.AggregateRequest(selection=_THIRD, group_by=["payload.text:text"])
+    answer = await sealed.aggregate(asked)
+    assert {row["payload.text:text"]: row["count"] for row in answer.rows} == {
+        f"event {n}": 1 for n in (3, 13, 23, 33, 35)
+    }
+    assert all(set(row) == {"payload.text:text", "count", "first", "last"} for row in answer.rows)
+    assert answer.summary.matched_events == 5
+    assert answer.until[-1] == 36
+    assert answer.until == sorted(answer.until)
+    asked = pb.AggregateRequest(selection=_selection(filters=event_pb2.EventFilters(expression="type = 'never'")))
+    nothing = await sealed.aggregate(asked)
+    assert (nothing.rows, nothing.summary.matched_events, nothing.summary.partial) == ([], 0, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"group_by": ["nonsense"]}, "group_by[0]"),
+        ({"group_by": ["type", "id"]}, "group_by[1]"),
+        ({"group_by": ["metadata.tags"]}, "group_by[0]"),
+        ({"group_by": ["type", "type"]}, "group_by"),
+        ({"group_by": [f"payload.f{n}" for n in range(9)]}, "group_by"),
+        ({"time_bucket": Duration(nanos=999_999)}, "time_bucket"),
+        ({"time_bucket": Duration(seconds=-5)}, "time_bucket"),
+        ({"time_bucket": Duration(seconds=400 * 86_400)}, "time_bucket"),
+        ({"value_field": "type"}, "value_field"),
+        ({"value_field": "payload.a.."}, "value_field"),
+        ({"by_value": True}, "by_value"),
+        ({"value_field": "payload.n", "value_error": 0.01}, "value_error"),
+        ({"value_field": "payload.n", "by_value": True, "value_error": 0.2}, "value_error"),
+        ({"value_field": "payload.n", "by_value": True, "value_error": float("nan")}, "value_error"),
+    ],
+)
+async def test_sums_that_cannot_be_are_refused_by_name(service: QueryUnderTest, fields: Any, named: str) -> None:
+    """Before anything is read."""
+    refusal = await _refused(service.aggregate(pb.AggregateRequest(**fields)))
+    assert refusal.reason == "INVALID_FIELD"
+    assert isinstance(refusal, EventValidationException)
+    assert refusal.violations[0].field == named
+
+
+async def test_groups_of_long_texts_come_in_messages_that_a_client_takes(service: QueryUnderTest) -> None:
+    """Each in one piece, however many it takes."""
+    texts = [f"{number}" * 700_000 for number in range(1, 8)]
+    assert service.writer is not None
+    service.writer.append(frame_of(21, [payload(text) for text in texts]))
+    asked = pb.AggregateRequest(selection=pb.EventSelection(from_position=21), group_by=["payload.text:text"])
+    answer = await service.aggregate(asked)
+    assert sorted(row["payload.text:text"] for row in answer.rows) == texts
+    assert max(answer.sizes) < 4 * 1024 * 1024
 
 
 async def test_an_export_has_every_event_once(sealed: QueryUnderTest) -> None:
