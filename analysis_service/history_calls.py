@@ -190,6 +190,9 @@ class HistoryCalls:
             reading = self._source.sums(wanted, each.sums, coverage, timeout_s=left_s, part=here)
             async with aclosing(reading) as pieces:
                 async for sums in pieces:
+                    if not job.reading_left_s(end):
+                        coverage.cut("DEADLINE")
+                        break
                     # All passes are of the same events.
                     coverage.events += 0 if number else int(sums.whole("count").sum())
                     await job.compute(lambda add=each.add, sums=sums: add(sums))  # type: ignore[misc]

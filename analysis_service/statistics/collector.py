@@ -123,12 +123,14 @@ class StatisticsCollector:
         counts, failures = sums.whole("count"), failed(sums)
         first, last, measured = sums.whole("first"), sums.whole("last"), Measured.of(sums)
         hours = hours_of(sums.whole("time"), self._time_zone)
+        self.events_elsewhere += int(counts.sum())
         for key, rows in self._rows_by_group(sums):
             group = self._group(key)
             if group is None:
-                self.events_elsewhere += int(counts[rows].sum())
                 continue
-            group.count += int(counts[rows].sum())
+            here = int(counts[rows].sum())
+            self.events_elsewhere -= here
+            group.count += here
             group.failures += int(counts[rows][failures[rows]].sum())
             group.first_ns = min(group.first_ns, int(first[rows].min()))
             group.last_ns = max(group.last_ns, int(last[rows].max()))
