@@ -26,7 +26,7 @@ from shared.log.json_path import JsonPath
 from shared.log.segment_columns import Columns
 
 FIELDS_MAX = 8
-VALUE_ERROR_MAX = 0.1
+VALUE_ERROR_MIN, VALUE_ERROR_MAX = 1e-4, 0.1
 # Buckets of values: closer to zero is zero, farther is as far as this.
 VALUE_MIN, VALUE_MAX = 1e-9, 1e15
 # Of what is farther from zero, squares would overflow.
@@ -109,8 +109,9 @@ def check_aggregation(
             raise invalid_field(f"group_by[{at}]", f"is {column.name!r}, by which nothing can be grouped")
     if by_value and not value_field:
         raise invalid_field("by_value", "needs a value_field")
-    if not 0 <= value_error <= VALUE_ERROR_MAX or (value_error and not by_value):
-        raise invalid_field("value_error", f"must be from 0 to {VALUE_ERROR_MAX:g}, and needs by_value")
+    if value_error and not (by_value and VALUE_ERROR_MIN <= value_error <= VALUE_ERROR_MAX):
+        problem = f"must be 0, or from {VALUE_ERROR_MIN:g} to {VALUE_ERROR_MAX:g}, and needs by_value"
+        raise invalid_field("value_error", problem)
     value = None
     if value_field:
         value = asked_column(f"{value_field}:double", "value_field")

@@ -353,6 +353,8 @@ async def test_sums_by_group_come_with_a_schema_and_a_summary(sealed: QueryUnder
         ({"by_value": True}, "by_value"),
         ({"value_field": "payload.n", "value_error": 0.01}, "value_error"),
         ({"value_field": "payload.n", "by_value": True, "value_error": 0.2}, "value_error"),
+        ({"value_field": "payload.n", "by_value": True, "value_error": 1e-17}, "value_error"),
+        ({"value_field": "payload.n", "by_value": True, "value_error": -0.01}, "value_error"),
         ({"value_field": "payload.n", "by_value": True, "value_error": float("nan")}, "value_error"),
     ],
 )
