@@ -7,15 +7,12 @@ which events come; at most events_max events are kept, unless a single group has
 group by itself.
 """
 
-import zlib
-
 import numpy as np
 
-from analysis_service.columns import MISSING, EventColumns, Integers, Mask
+from analysis_service.columns import EventColumns, Mask
+from analysis_service.hashes import group_hashes
 
 _HALVINGS_MAX = 31
-# Spreads positions that follow each other (Knuth's multiplicative hashing).
-_KNUTH = 2_654_435_761
 
 
 class GroupSample:
@@ -49,9 +46,5 @@ class GroupSample:
 
     def _chosen(self, events: EventColumns) -> Mask:
         """Which events belong to groups that are kept."""
-        labels = events.labels(self._key)
-        # One more for MISSING, which is the last one counted from the end.
-        by_value: Integers = np.array([*(zlib.crc32(text.encode()) for text in labels.values), 0], np.int64)
-        hashes = np.where(labels.codes == MISSING, events.positions * _KNUTH >> 16, by_value[labels.codes])
-        chosen: Mask = (hashes & (self.one_in - 1)) == 0
+        chosen: Mask = (group_hashes(events, self._key) & np.uint64(self.one_in - 1)) == 0
         return chosen

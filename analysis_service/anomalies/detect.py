@@ -78,7 +78,7 @@ class AnomalyDetector:
         self._waiting: list[EventColumns] = []
         self._seen: Integers = np.zeros(0, np.int64)
         self._watermark_ns = np.iinfo(np.int64).min
-        self._rates = RateDetector(needed=needed, bucket_ns=options.bucket_ns)
+        self._rates = RateDetector(needed=needed, bucket_ns=options.bucket_ns, case_key=options.case_key)
         self._silence = SilenceDetector(needed=needed)
         self._values = ValueDetector(needed=needed, fields=options.value_fields)
         self._kinds = KindDetector(needed=needed, learning_until_ns=options.learning_until_ns)

@@ -12,18 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from analysis_service.columns import Integers
+from analysis_service.hashes import Hashes, hashes_of
 from analysis_service.statistics.sketch import weighted_counts
 from shared.columns.arrow import StringArray
 from shared.columns.arrow import compute as pc
-from shared.columns.bytes_view import value_offsets
 
 EXACT_DISTINCT_MAX = 65_536
 VALUES_KEPT_MAX = 10_000
 
 _REGISTER_BITS = 14
 _REGISTERS = 1 << _REGISTER_BITS
-
-Hashes = npt.NDArray[np.uint64]
 
 
 class DistinctCounter:
@@ -113,28 +111,6 @@ class Tally:
             kept = order[: self._values_kept_max]
             texts, counts = texts.take(pa.array(kept)), counts[kept]
         self._texts, self._counts = [texts], [counts]
-
-
-def hashes_of(texts: StringArray) -> Hashes:
-    """Hashes of texts, none of them null: their bytes weighed by their places, added up and mixed."""
-    offsets = value_offsets(texts)
-    lengths = np.diff(offsets)
-    sums = np.zeros(len(texts), np.uint64)
-    filled = np.flatnonzero(lengths)
-    if len(filled):
-        data = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
-        places = np.arange(len(data), dtype=np.int64) - np.repeat(offsets[:-1] - offsets[0], lengths)
-        weighed = _mixed(places.astype(np.uint64)) * (data + np.uint64(1))
-        sums[filled] = np.add.reduceat(weighed, (offsets[:-1] - offsets[0])[filled])
-    return _mixed(sums + lengths.astype(np.uint64))
-
-
-def _mixed(numbers: Hashes) -> Hashes:
-    """Numbers with their bits mixed: splitmix64 of Steele et al. (2014)."""
-    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _register(registers: npt.NDArray[np.uint8], hashes: Hashes) -> None:

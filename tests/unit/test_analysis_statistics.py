@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis_service.hashes import hashes_of
 from analysis_service.statistics import collector as collector_module
 from analysis_service.statistics.collector import GROUPS_MAX, StatisticsCollector
 from analysis_service.statistics.comparison import compare
@@ -19,7 +20,7 @@ from analysis_service.statistics.hours import Hour, by_hour_of_week, count_hours
 from analysis_service.statistics.moments import Moments
 from analysis_service.statistics.sketch import RELATIVE_ERROR, Distribution, LogSketch, nearest_rank
 from analysis_service.statistics.sums import Measured, Sums
-from analysis_service.statistics.tally import DistinctCounter, Tally, hashes_of
+from analysis_service.statistics.tally import DistinctCounter, Tally
 from shared.errors import EventValidationException
 from tests.support.event_columns import columns_of, nanoseconds, real_columns
 from tests.support.sums import collect, sums_of
