@@ -48,9 +48,9 @@ def matching(
     if isinstance(columns, ArrowColumns) and isinstance(projection, EventProjection):
         yield from _in_memory(database, columns, question, window, work=work, rows=rows, limit=limit)
         return
-    is_bounded = limit is not None and limit <= rows
-    if is_bounded or not isinstance(question.tree, Everything):
-        # Most filters let little pass, which then is all.
+    # Most filters let little pass, which then is all; what is to be sorted is held as a whole, so it goes on like that.
+    at_once = (limit is not None and limit <= rows) or not isinstance(question.tree, Everything)
+    while at_once:
         few = min(rows, _FEW_ROWS_MAX, rows if limit is None else limit)
         found = database.few(select(columns, question, window, projection, limit=few), work)
         if found.num_rows:
@@ -59,6 +59,7 @@ def matching(
             return
         window = replace(window, first=Position(int(found.column("position")[-1].as_py()) + 1))
         limit = None if limit is None else limit - few
+        at_once = question.loses_order
     for batch in database.batches(select(columns, question, window, projection, limit=limit), work, rows=rows):
         if batch.num_rows:
             yield as_schema(batch, projection.schema)

@@ -8,10 +8,13 @@ from functools import cached_property
 from query_service.block_pruning import block_filter
 from shared.filters.bounds import Bounds
 from shared.filters.bounds_extraction import extract_bounds
-from shared.filters.tree import Field, Tree, leaves
+from shared.filters.tree import Field, In, Tree, leaves
 from shared.log.json_path import JsonPath
 from shared.log.tail_columns import TailBlock
 from shared.log.types import Position
+
+# From so many on DuckDB 2.0 makes a join of IN; fewer it compares one by one.
+_JOINED_VALUES = 5
 
 
 class Order(enum.Enum):
@@ -49,6 +52,11 @@ class Question:
     def payload_paths(self) -> tuple[JsonPath, ...]:
         """The paths of the payload that the filter compares, those into arrays aside."""
         return paths_of_keys(leaf.field for leaf in leaves(self.tree))
+
+    @cached_property
+    def loses_order(self) -> bool:
+        """Whether DuckDB may find what matches in another order than it is stored: it joins long lists of values."""
+        return any(isinstance(leaf, In) and len(leaf.values) >= _JOINED_VALUES for leaf in leaves(self.tree))
 
     @cached_property
     def may_hold(self) -> Callable[[TailBlock], bool]:

@@ -42,10 +42,12 @@ class Window:
 def select(
     columns: Columns, question: Question, window: Window, projection: "Projection", *, limit: int | None
 ) -> Statement:
-    """The matching rows of a window of one relation, in its order; at most `limit`."""
+    """The matching rows of a window of one relation, in its order, which is that of positions; at most `limit`."""
     builder = Builder()
     what = projection.sql(columns.promoted, builder)
     sql = f"SELECT {what} FROM {builder.relation([columns])} WHERE {builder.where(columns, question, window)}"  # noqa: S608
+    if question.loses_order:
+        sql += " ORDER BY position"
     if limit is not None:
         sql += f" LIMIT {builder.integer(limit)}"
     return builder.statement(sql)
