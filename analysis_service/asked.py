@@ -12,8 +12,12 @@ from analysis_service.expressions import between
 from analysis_service.failures import FIELDS as FAILURE_FIELDS
 from analysis_service.scan_columns import ScanColumns
 from shared.errors import invalid_field
+from shared.filters.checks import parse_field
+from shared.filters.problems import FilterProblem
+from shared.filters.tree import Field
 from shared.rpc.filters import nanoseconds
 
+_NOT_ONE_VALUE = {"id", "metadata.tags"}
 _NS_MIN, _NS_MAX = -(2**63), 2**63 - 1
 _WINDOW_S_MAX = 3650 * 86_400.0
 PERCENTILES_DEFAULT = (50.0, 95.0, 99.0)
@@ -101,9 +105,28 @@ def value_fields(given: Sequence[str]) -> tuple[str, ...]:
 
 def duration_field(given: str) -> str:
     """Payload path of durations. Raises EventValidationException (INVALID_FIELD)."""
-    if given and not given.startswith("payload."):
+    if given and not read(given, "duration_field").path:
         raise invalid_field("duration_field", f"is {given!r}; write a payload path, such as payload.duration_ms")
     return given or "payload.duration_ms"
+
+
+def fields(given: Sequence[str], name: str) -> tuple[str, ...]:
+    """Fields that have one value an event. name: of the request's field that has them.
+
+    Raises EventValidationException (INVALID_FIELD).
+    """
+    for number, text in enumerate(given):
+        if read(text, f"{name}[{number}]").name in _NOT_ONE_VALUE:
+            raise invalid_field(f"{name}[{number}]", f"is {text!r}, which no two events share, or is not one value")
+    return tuple(given)
+
+
+def read(text: str, name: str) -> Field:
+    """A field by its text. Raises EventValidationException (INVALID_FIELD)."""
+    try:
+        return parse_field(text)
+    except FilterProblem as problem:
+        raise invalid_field(name, f"is {text!r}: {problem}") from None
 
 
 def sensitivity(request: pb.DetectAnomaliesRequest | pb.WatchAnomaliesRequest, default: float) -> float:

@@ -28,6 +28,10 @@ class Coverage:
         """Something is missing. The first reason stays."""
         self.partial_reason = self.partial_reason or reason
 
+    def took_into_account(self, position: int) -> None:
+        """Something was read of the log up to this committed position: the lowest one holds for all."""
+        self.snapshot_position = min(self.snapshot_position or position, position)
+
     def read(self, events: int, *, share: float) -> None:
         """More events were read, which make so much of what there is to read."""
         self.events += events

@@ -1,5 +1,6 @@
 """Hashes of texts and of the groups of events, in 64 bits: equal ones have equal hashes, in every process."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +13,8 @@ from shared.columns.bytes_view import value_offsets
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 
+_MISSING_HASH = np.uint64(0x5D1E6C0FF1CEBA5E)
+
 
 def group_hashes(events: EventColumns, key: str) -> Hashes:
     """A hash for each event, equal for those of one group of a key; an event without the key is a group by itself."""
@@ -21,6 +24,17 @@ def group_hashes(events: EventColumns, key: str) -> Hashes:
     alone = _mixed(events.positions.astype(np.uint64))
     hashes: Hashes = np.where(labels.codes == MISSING, alone, by_code[labels.codes])
     return hashes
+
+
+def row_hashes(events: EventColumns, fields: Sequence[str]) -> Hashes:
+    """A hash for each event, equal for those that have the same in all of some fields, or lack it."""
+    combined: Hashes = np.zeros(len(events), np.uint64)
+    for field in fields:
+        labels = events.labels(field)
+        # What is missing is told from an empty text.
+        by_code = np.append(hashes_of(pa.array(labels.values, pa.string())), _MISSING_HASH)
+        combined = _mixed(combined ^ by_code[labels.codes])
+    return combined
 
 
 def hashes_of(texts: StringArray) -> Hashes:

@@ -48,7 +48,8 @@ class HistoryCalls:
         here = asked.time_range(request.time_range, "time_range")
         wanted = _wanted_statistics(request, here)
         key = request.SerializeToString(deterministic=True)
-        kept = self._cache.get(key)
+        is_kept = not wanted.uses_now and not request.HasField("compare_with")
+        kept = self._cache.get(key) if is_kept else None
         if kept is not None:
             if not await self._source.count_since(wanted, kept.snapshot_position, timeout_s=job.reading_s):
                 answer = pb.CalculateStatisticsResponse.FromString(kept.answer)
@@ -56,7 +57,7 @@ class HistoryCalls:
                 return answer
             self._cache.drop(key)
         answer = await self._calculate(request, here, wanted, collector, job)
-        if not answer.coverage.partial and not request.HasField("compare_with"):
+        if is_kept and not answer.coverage.partial:
             self._cache.put(key, answer.SerializeToString(), snapshot_position=answer.coverage.snapshot_position)
         return answer
 
@@ -186,6 +187,9 @@ class HistoryCalls:
             left_s = job.reading_left_s(end)
             if number and not left_s:
                 break
+            if coverage.snapshot_position:
+                # All passes are of the same events, whatever is logged meanwhile.
+                wanted = replace(wanted, until_position=coverage.snapshot_position + 1)
             here = (begin + number * width, begin + (number + 1) * width)
             reading = self._source.sums(wanted, each.sums, coverage, timeout_s=left_s, part=here)
             async with aclosing(reading) as pieces:
@@ -193,10 +197,8 @@ class HistoryCalls:
                     if not job.reading_left_s(end):
                         coverage.cut("DEADLINE")
                         break
-                    # All passes are of the same events.
                     coverage.events += 0 if number else int(sums.whole("count").sum())
                     await job.compute(lambda add=each.add, sums=sums: add(sums))  # type: ignore[misc]
-            wanted = replace(wanted, until_position=coverage.snapshot_position + 1)
         if coverage.partial_reason == "DEADLINE":
             coverage.notes.append(
                 "there was no time for all: counts, percentiles and values may be of different events"
@@ -208,9 +210,9 @@ def _collector(request: pb.CalculateStatisticsRequest) -> StatisticsCollector:
     if request.top_values > TOP_VALUES_MAX:
         raise invalid_field("top_values", f"is {request.top_values}; it must be at most {TOP_VALUES_MAX}")
     return StatisticsCollector(
-        group_by=tuple(request.group_by) or ("type",),
+        group_by=asked.fields(request.group_by, "group_by") or ("type",),
         duration_field=asked.duration_field(request.duration_field),
-        value_fields=tuple(request.value_fields),
+        value_fields=asked.fields(request.value_fields, "value_fields"),
         time_zone=request.time_zone or "UTC",
     )
 

@@ -21,10 +21,13 @@ from analysis_service.expressions import all_of
 from analysis_service.group_sample import GroupSample
 from analysis_service.scan_columns import ScanColumns, as_text, columns_of
 from analysis_service.statistics.sums import Sums
+from shared.filters.tree import uses_now
+from shared.rpc.filters import tree_of
 from shared.rpc.remote_error import from_rpc_error
 
 EVENTS_MAX = 3_000_000
 SAMPLES_MAX = 1_000
+_DAMAGE_NOTE = "the log is damaged: nothing behind that was looked at; VerifyLog names the positions that are lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,15 @@ class Wanted:
     from_position: int = 0
     until_position: int = 0
 
+    @property
+    def uses_now(self) -> bool:
+        """Whether what is wanted changes as time goes by. Raises as selection."""
+        return uses_now(tree_of(self.filters))
+
     def selection(self) -> query_service_pb2.EventSelection:
-        """The same as a message."""
+        """The same as a message. Raises EventFilterException, EventValidationException where the filters are wrong."""
+        # An expression that is not whole could mean anything in brackets.
+        tree_of(self.filters)
         filters = event_pb2.EventFilters()
         filters.CopyFrom(self.filters)
         own = f"({filters.expression})" if filters.expression else ""
@@ -95,8 +105,8 @@ class LogSource:
         begin, end = part
         coverage.read(0, share=begin)
         async with aclosing(_arrow(self._stub.Aggregate(request, timeout=timeout_s), coverage)) as answers:
-            async for batch, until in answers:
-                share = wanted.share_until(until - 1, coverage.snapshot_position)
+            async for batch, answer in answers:
+                share = wanted.share_until(answer.until_position - 1, coverage.snapshot_position)
                 coverage.read(0, share=begin + (end - begin) * share)
                 names = [*map(column_name, sums.fields), *batch.schema.names[len(sums.fields) :]]
                 yield EventColumns(pa.Table.from_arrays(batch.columns, names))
@@ -168,8 +178,8 @@ class LogSource:
         return int(answer.count)
 
 
-async def _arrow(call: Any, coverage: Coverage) -> AsyncGenerator[tuple[pa.RecordBatch, int], None]:
-    """The record batches of a stream, with the position that each message tells. Raises EventException.
+async def _arrow(call: Any, coverage: Coverage) -> AsyncGenerator[tuple[pa.RecordBatch, Any], None]:
+    """The record batches of a stream, each with its message. Raises EventException.
 
     The next message is on its way while the caller works on a batch.
     """
@@ -182,10 +192,10 @@ async def _arrow(call: Any, coverage: Coverage) -> AsyncGenerator[tuple[pa.Recor
                 _take_summary(coverage, response.summary)
             elif schema is None:
                 schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_ipc))
-                coverage.snapshot_position = response.snapshot_position
+                coverage.took_into_account(response.snapshot_position)
             elif response.arrow_ipc:
                 batch = pa.ipc.read_record_batch(pa.py_buffer(response.arrow_ipc), schema)
-                yield batch, getattr(response, "until_position", 0)
+                yield batch, response
     except grpc.RpcError as failure:
         if not _is_deadline(failure):
             raise from_rpc_error(failure) from failure
@@ -196,9 +206,11 @@ async def _arrow(call: Any, coverage: Coverage) -> AsyncGenerator[tuple[pa.Recor
 
 
 def _take_summary(coverage: Coverage, summary: query_service_pb2.ReadSummary) -> None:
-    coverage.snapshot_position = summary.snapshot_position
+    coverage.took_into_account(summary.snapshot_position)
     if summary.partial:
         coverage.cut(summary.partial_reason)
+    if summary.partial_reason == "DAMAGE" and _DAMAGE_NOTE not in coverage.notes:
+        coverage.notes.append(_DAMAGE_NOTE)
 
 
 def _is_deadline(failure: grpc.RpcError) -> bool:

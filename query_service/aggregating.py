@@ -1,6 +1,7 @@
 """Sums the events that match by group, step by step: each step gives the groups of its own events.
 
-Invariant: a step holds no more groups than take GROUP_BYTES_MAX, about, however different the events are.
+Invariant: a step holds no more groups than take GROUP_BYTES_MAX, about, however different the events are and however
+long the texts that tell them apart.
 """
 
 from collections.abc import Generator
@@ -18,7 +19,6 @@ from shared.log.committed_position import Committed
 from shared.log.types import Position
 
 GROUP_BYTES_MAX = 64 * 1024 * 1024
-# Before anything is known of the groups: every event may be one.
 _FIRST_ROWS = 262_144
 
 
@@ -40,7 +40,7 @@ class Aggregating(Tallying):
         super().__init__(engine, question, committed, work, clock, start=start, paths=paths)
         self._aggregation = aggregation
         self._groups = nothing(aggregation.schema)
-        self._fitting_rows = _FIRST_ROWS
+        self._fitting_rows: int | None = None
 
     def steps(self) -> Generator[pa.RecordBatch, None, None]:
         """Yield the groups of each step, which may be none. Raises as `step`."""
@@ -50,8 +50,12 @@ class Aggregating(Tallying):
             more = self.step()
             yield self._groups
 
-    def _rows_max(self) -> int:
-        return min(super()._rows_max(), self._fitting_rows)
+    def _rows_max(self, row_bytes: int) -> int:
+        fitting = self._fitting_rows
+        if fitting is None:
+            # Nothing is known of the groups yet: every event may be one, and as long as all of it.
+            fitting = min(_FIRST_ROWS, max(GROUP_BYTES_MAX // row_bytes, 1))
+        return min(super()._rows_max(row_bytes), fitting)
 
     def _tally(self, parts: list[Part]) -> tuple[int, bool]:
         relations = [(part.columns, part.window) for part in parts]

@@ -28,7 +28,7 @@ from shared.log.segment_columns import Columns
 FIELDS_MAX = 8
 VALUE_ERROR_MIN, VALUE_ERROR_MAX = 1e-4, 0.1
 # Buckets of values: closer to zero is zero, farther is as far as this.
-VALUE_MIN, VALUE_MAX = 1e-9, 1e15
+VALUE_MIN, VALUE_MAX = 1e-9, 1e19
 # Of what is farther from zero, squares would overflow.
 _MOMENTS_MAX = 1e140
 _NS_MAX = 2**63 - 1

@@ -103,8 +103,8 @@ class Tallying(ABC):
         What was remembered says nothing about how long it takes to ask.
         """
 
-    def _rows_max(self) -> int:
-        """How many positions to look at in the next step."""
+    def _rows_max(self, row_bytes: int) -> int:  # noqa: ARG002 — sums need no room
+        """How many positions to look at in a step over events that take so many bytes."""
         return self._pace.rows(self._work.left_s)
 
     def _pass_on(self, until: Position) -> None:
@@ -124,14 +124,15 @@ class Tallying(ABC):
         Damage ends them, or comes first and is raised.
         """
         parts: list[Part] = []
-        rows, rows_max, at = 0, self._rows_max(), self.reached.resume
+        rows, rows_max, at = 0, 1, self.reached.resume
         while at < until and rows < rows_max and len(parts) < _PARTS_MAX:
             try:
                 decision = self._walk.decision_from(at, until=until)
                 if decision is None or not decision.read:
                     at = until if decision is None else decision.until
                     continue
-                end = min(decision.until, decision.first + min(rows_max - rows, decision.segment.rows_max))
+                rows_max = self._rows_max(decision.segment.row_bytes)
+                end = min(decision.until, decision.first + min(max(rows_max - rows, 1), decision.segment.rows_max))
                 columns, reached = self._columns(decision, Position(end))
             except LogCorrupted:
                 if at == self.reached.resume:

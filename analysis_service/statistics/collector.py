@@ -7,8 +7,8 @@
     collector.groups()
 
 Invariants: the answer does not depend on how the sums are cut into pieces, but for what is said to be estimated; an
-event without a group's field belongs to the group where it is None; the GROUPS_MAX most frequent of the first
-GROUPS_KEPT_MAX groups are told apart, events of further ones are counted in `events_elsewhere`.
+event without a group's field belongs to the group where it is None; the GROUPS_MAX most frequent groups are told
+apart, events of further ones are counted in `events_elsewhere`.
 """
 
 from collections import Counter
@@ -21,6 +21,8 @@ import pyarrow as pa
 from analysis_service.columns import EventColumns, Integers, joined_codes
 from analysis_service.failures import FIELDS as FAILURE_FIELDS
 from analysis_service.failures import failed
+from analysis_service.hashes import Hashes, row_hashes
+from analysis_service.statistics.frequent import FrequentGroups
 from analysis_service.statistics.hours import BUCKET_S, Hour, check_time_zone, count_hours, hours_of
 from analysis_service.statistics.moments import Moments
 from analysis_service.statistics.sketch import RELATIVE_ERROR, Distribution
@@ -28,7 +30,7 @@ from analysis_service.statistics.sums import Measured, Sums
 from analysis_service.statistics.tally import Tally
 from shared.errors import invalid_field
 
-GROUPS_MAX, GROUPS_KEPT_MAX = 1_000, 20_000
+GROUPS_MAX = 1_000
 GROUP_FIELDS_MAX = 3
 VALUE_FIELDS_MAX = 16
 # Values kept for exact percentiles, in all groups together.
@@ -91,19 +93,23 @@ class StatisticsCollector:
         self._duration_field = duration_field
         self._value_fields = tuple(value_fields)
         self._time_zone = check_time_zone(time_zone)
+        self._frequent = FrequentGroups()
+        # By their hashes; None for all.
+        self._chosen: Hashes | None = None
         self._groups: dict[Key, GroupStatistics] = {}
         self.events_elsewhere = 0
 
     @property
     def passes_max(self) -> int:
         """How many passes there are at most."""
-        return 2 + len(self._value_fields)
+        return 3 + len(self._value_fields)
 
     def passes(self) -> Iterator[Pass]:
         """What to read, one after the other: a pass is over when the next one is asked for."""
+        yield Pass(Sums(self._group_by), self._add_groups)
+        self._chosen = self._frequent.most(GROUPS_MAX)
         fields = _each_once(self._group_by, ("type", *FAILURE_FIELDS))
         yield Pass(Sums(fields, BUCKET_S, self._duration_field), self._add_counts)
-        self._keep_the_most_frequent()
         durations = sum(group.durations.count for group in self._groups.values())
         if durations:
             exact = durations <= EXACT_VALUES_MAX
@@ -112,6 +118,9 @@ class StatisticsCollector:
             error = 0.0 if exact else RELATIVE_ERROR
             sums = Sums(self._group_by, value_field=self._duration_field, by_value=True, value_error=error)
             yield Pass(sums, self._add_durations)
+        tallies = len(self._groups) * len(self._value_fields)
+        for group in self._groups.values():
+            group.values = {name: Tally.one_of(tallies) for name in self._value_fields}
         for name in self._value_fields:
             yield Pass(Sums(_each_once(self._group_by, (name,))), self._values_adder(name))
 
@@ -119,15 +128,16 @@ class StatisticsCollector:
         """The groups, most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, _sortable(group.key)))
 
+    def _add_groups(self, sums: EventColumns) -> None:
+        self._frequent.add(row_hashes(sums, self._group_by), sums.whole("count"))
+
     def _add_counts(self, sums: EventColumns) -> None:
         counts, failures = sums.whole("count"), failed(sums)
         first, last, measured = sums.whole("first"), sums.whole("last"), Measured.of(sums)
         hours = hours_of(sums.whole("time"), self._time_zone)
         self.events_elsewhere += int(counts.sum())
         for key, rows in self._rows_by_group(sums):
-            group = self._group(key)
-            if group is None:
-                continue
+            group = self._groups.setdefault(key, GroupStatistics(key))
             here = int(counts[rows].sum())
             self.events_elsewhere -= here
             group.count += here
@@ -153,24 +163,15 @@ class StatisticsCollector:
         return add
 
     def _rows_by_group(self, sums: EventColumns) -> Iterator[tuple[Key, Integers]]:
-        if not len(sums):
+        """The rows of each group that is told apart."""
+        chosen = np.arange(len(sums))
+        if self._chosen is not None:
+            chosen = np.flatnonzero(np.isin(row_hashes(sums, self._group_by), self._chosen))
+        if not len(chosen):
             return
-        codes, keys = joined_codes([sums.labels(name) for name in self._group_by], len(sums))
+        codes, keys = joined_codes([sums.labels(name).take(chosen) for name in self._group_by], len(chosen))
         order = np.argsort(codes, kind="stable")
-        yield from zip(keys, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True)
-
-    def _group(self, key: Key) -> GroupStatistics | None:
-        group = self._groups.get(key)
-        if group is None and len(self._groups) < GROUPS_KEPT_MAX:
-            group = self._groups[key] = GroupStatistics(key)
-        return group
-
-    def _keep_the_most_frequent(self) -> None:
-        groups = self.groups()
-        self._groups = {group.key: group for group in groups[:GROUPS_MAX]}
-        for group in self._groups.values():
-            group.values = {name: Tally() for name in self._value_fields}
-        self.events_elsewhere += sum(group.count for group in groups[GROUPS_MAX:])
+        yield from zip(keys, np.split(chosen[order], np.flatnonzero(np.diff(codes[order])) + 1), strict=True)
 
 
 def _each_once(*names: Sequence[str]) -> tuple[str, ...]:
@@ -184,3 +185,5 @@ def _sortable(key: Key) -> tuple[tuple[bool, str], ...]:
 def _check_number(name: str, fields: Sequence[str], most: int) -> None:
     if len(fields) > most:
         raise invalid_field(name, f"names {len(fields)} fields; name at most {most}")
+    if len(set(fields)) < len(fields):
+        raise invalid_field(name, "names a field twice")

@@ -3,21 +3,20 @@
 An hour is named by its local start and the offset from UTC that held for the events in it. So the hour that is
 repeated when daylight saving ends is two hours with different offsets, and the one that is left out does not occur.
 
-Events come counted by quarters of an hour: hours of all time zones end with one, since 1972.
+Events come counted by quarters of an hour, in UTC. With them begin and end the hours of all time zones today; where the
+offset was another one once, as in Kiritimati until 1979, the hours of then are right to the quarter.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-import pyarrow as pa
 
 from analysis_service.columns import Integers
 from analysis_service.statistics.sketch import weighted_counts
-from shared.columns.arrow import compute as pc
 from shared.errors import invalid_field
 
 BUCKET_S = 900
@@ -25,6 +24,7 @@ _HOUR_S = 3600
 _SECOND_NS = 1_000_000_000
 # In place of an hour: the event is in another piece.
 ELSEWHERE = -(1 << 62)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOURS_A_WEEK = 168
 # The epoch was a Thursday; weeks begin on Monday.
 _EPOCH_HOUR_OF_WEEK = 3 * 24
@@ -59,17 +59,20 @@ def hours_of(times: Integers, time_zone: str = "UTC") -> list[tuple[int, Integer
 
     A piece has one value for each of `times` (nanoseconds): ELSEWHERE where another piece has the hour of the event.
     """
+    seconds = times // _SECOND_NS
     if time_zone == "UTC":
-        return [(0, times // (_HOUR_S * _SECOND_NS))]
-    zoned: Any = pa.array(times, pa.timestamp("ns", tz=time_zone))
-    local: Integers = pc.local_timestamp(zoned).cast(pa.int64()).to_numpy()
-    offsets = local - times
-    hours = local // (_HOUR_S * _SECOND_NS)
-    if not len(times):
-        return []
-    if offsets.min() == offsets.max():
-        return [(int(offsets[0]) // _SECOND_NS, hours)]
-    return [(int(offset) // _SECOND_NS, np.where(offsets == offset, hours, ELSEWHERE)) for offset in np.unique(offsets)]
+        return [(0, seconds // _HOUR_S)]
+    quarters, which = np.unique(seconds // BUCKET_S, return_inverse=True)
+    zone = ZoneInfo(time_zone)
+    offsets = np.array([_offset_s(zone, each) for each in quarters.tolist()], np.int64)[which]
+    hours = (seconds + offsets) // _HOUR_S
+    return [(int(offset), np.where(offsets == offset, hours, ELSEWHERE)) for offset in np.unique(offsets)]
+
+
+def _offset_s(zone: ZoneInfo, quarter: int) -> int:
+    """What is added to UTC in a quarter of an hour, by their number since 1970, in seconds."""
+    offset = (_EPOCH + timedelta(seconds=quarter * BUCKET_S)).astimezone(zone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
 
 
 def count_hours(

@@ -18,7 +18,7 @@ from analysis_service.columns import Floats, Integers
 
 RELATIVE_ERROR = 0.005
 VALUE_MIN = 1e-9
-VALUE_MAX = 1e15
+VALUE_MAX = 1e19
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = np.log(_GAMMA)
@@ -39,7 +39,7 @@ def weighted_counts(numbers: Integers, counts: Integers) -> Integers:
 
 
 class LogSketch:
-    """Counts of values by logarithmic buckets; at most some 5,600 of either sign."""
+    """Counts of values by logarithmic buckets; at most some 6,500 of either sign."""
 
     def __init__(self) -> None:
         self.positive = _Buckets()

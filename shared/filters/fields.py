@@ -46,7 +46,7 @@ def may_be_missing(field: Field) -> bool:
 
 
 def read_field(text: str) -> Field | FieldProblem:
-    """Read a field as the lexer found it: a name with dotted, quoted and indexed segments."""
+    """Read a field: a name with dotted, quoted and indexed segments."""
     if text in FIELD_NAMES and text != "payload":
         return Field(text)
     first = _NAME.match(text)
@@ -56,7 +56,8 @@ def read_field(text: str) -> Field | FieldProblem:
     at = first.end()
     while at < len(text):
         segment = _SEGMENT.match(text, at)
-        assert segment is not None, "the lexer lets only segments pass"
+        if segment is None:
+            return FieldProblem.UNKNOWN
         at = segment.end()
         if segment["index"] is None:
             path.append(segment["name"] or (segment["quoted"] or "").replace('""', '"'))

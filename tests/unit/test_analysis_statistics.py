@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from analysis_service.hashes import hashes_of
 from analysis_service.statistics import collector as collector_module
+from analysis_service.statistics import frequent
 from analysis_service.statistics.collector import GROUPS_MAX, StatisticsCollector
 from analysis_service.statistics.comparison import compare
 from analysis_service.statistics.hours import Hour, by_hour_of_week, count_hours, hours_of
@@ -252,13 +253,48 @@ def test_groups_are_bounded():
     assert collector.events_elsewhere == 3 + 2 * 2
 
 
-def test_groups_beyond_those_that_are_kept_are_counted_apart(monkeypatch: pytest.MonkeyPatch):
-    """Memory is bounded, however many groups there are."""
-    monkeypatch.setattr(collector_module, "GROUPS_KEPT_MAX", 4)
-    rows = [{"type": f"t{number}"} for number in range(9)]
-    collector = collect(StatisticsCollector(), [columns_of(rows)])
-    assert len(collector.groups()) == 4
-    assert collector.events_elsewhere == 5
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 6))
+def test_the_most_frequent_groups_are_told_however_they_come(types, pieces, groups_max):
+    """Every group that is told has at least as many events as each of the others; nothing is lost."""
+    parts = [columns_of([{"type": kind} for kind in part]) for part in np.array_split(types, pieces) if len(part)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector_module, "GROUPS_MAX", groups_max)
+        collector = collect(StatisticsCollector(), parts)
+    counts = Counter(types)
+    told = {group.key[0]: group.count for group in collector.groups()}
+    assert told == {kind: counts[kind] for kind in told}
+    assert sorted(told.values(), reverse=True) == sorted(counts.values(), reverse=True)[:groups_max]
+    assert collector.events_elsewhere == len(types) - sum(told.values())
+
+
+def test_frequent_groups_survive_when_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch):
+    """Memory is bounded: of ever new groups, those that come often are kept."""
+    monkeypatch.setattr(frequent, "HASHES_MAX", 50)
+    groups = frequent.FrequentGroups()
+    often = hashes_of(pa.array(["often", "too"], pa.string()))
+    for start in range(0, 2_000, 40):
+        rare = hashes_of(pa.array([f"rare {number}" for number in range(start, start + 40)], pa.string()))
+        groups.add(np.concatenate([often, rare]), np.array([9, 8, *_ones(rare)]))
+    assert groups.most(2).tolist() == often.tolist()
+
+
+def test_a_missing_field_is_another_group_than_an_empty_one():
+    """Also where there are so many groups that they are told apart by hashes."""
+    rows = [{"type": "a", "source": None}] * 3 + [{"type": "a", "source": ""}] * 2 + [{"type": "a", "source": "x"}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector_module, "GROUPS_MAX", 2)
+        groups = collect(StatisticsCollector(group_by=("type", "source")), [columns_of(rows)]).groups()
+    assert [(group.key, group.count) for group in groups] == [(("a", None), 3), (("a", ""), 2)]
+
+
+def test_long_values_are_bounded_in_bytes():
+    """Of long texts fewer are kept; what may be missing of a count is told."""
+    tally = Tally(bytes_max=2_000)
+    for number in range(40):
+        tally.add(pa.array(["x" * 500, f"{number:0>400}"]), np.array([2, 1]))
+    assert tally.top(1) == [("x" * 500, 80)]
+    assert len(tally.top(100)) <= 10
+    assert tally.undercount_max > 0
 
 
 def test_many_durations_are_estimated(monkeypatch: pytest.MonkeyPatch):
@@ -270,6 +306,23 @@ def test_many_durations_are_estimated(monkeypatch: pytest.MonkeyPatch):
     assert group.distribution.percentiles([50]) == {50: pytest.approx(50, rel=RELATIVE_ERROR * 1.0001)}
     (exactly,) = collect(StatisticsCollector(), [columns_of(rows[:99])]).groups()
     assert exactly.distribution.percentiles([50]) == {50: 50}
+
+
+def test_hours_are_right_long_after_today_and_with_strange_names():
+    """In 2040 there is daylight saving as the rules say; whatever zoneinfo knows is a time zone."""
+    summer = np.array([nanoseconds("2040-07-01T12:30:00")], np.int64)
+    (hour,) = count_hours(hours_of(summer, "Europe/Berlin"), _ones(summer))
+    assert hour.format() == "2040-07-01T14:00:00+02:00"
+    ends = np.array([-(2**63), 2**63 - 1], np.int64)
+    for zone in ("Pacific/Kiritimati", "America/New_York", "UTC"):
+        assert sum(count_hours(hours_of(ends, zone), _ones(ends)).values()) == 2
+
+
+def test_a_field_that_is_named_twice_is_refused():
+    """By its name, wherever it is named."""
+    for options in ({"group_by": ("type", "type")}, {"value_fields": ("source", "source")}):
+        with pytest.raises(EventValidationException, match="twice"):
+            StatisticsCollector(**options)
 
 
 def test_at_most_three_fields_are_grouped_by():
