@@ -2,26 +2,30 @@
 
 A count is expected to be that of the last LOCAL_BUCKETS buckets, or the stream's mean, or, once two weeks are known,
 the mean of the same hour of the week, whichever is most. How far it is above that is its deviance (in standard
-deviations, if events came independently), which is measured against its record (see `records`).
+deviations, if events came independently), which is measured against its record (see `records`). The margin is wider
+while few of the stream's own buckets held events: a stream that seldom has any has hardly shown yet how it clusters.
 
 A stream is regular while it has RATE_MIN events a bucket and its deviances are no greater than those of independent
 events (REGULAR_SQUARE is twice their mean square). What is expected of it is the mean of the last buckets, shrunk a
 little towards its own, so that a night is not measured by the day; and its record is what came after the first
-LOCAL_BUCKETS buckets, in which hardly anything was expected yet. Streams that come in clusters keep that record: it is
-what their clusters are like.
+LOCAL_BUCKETS buckets, in which hardly anything was expected yet. Its tails are light, so that its usual deviance says
+more than a young record: REGULAR_DEVIATIONS of those are needed, also where many streams offer many occasions. Streams
+that come in clusters keep the whole record: it is what their clusters are like.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis_service.anomalies.records import DEVIATIONS, LEAST_DEVIATION, margin
+from analysis_service.anomalies.records import DEVIATIONS, EARLY_MARGIN, LEAST_DEVIATION, MARGIN
 from analysis_service.columns import Floats, Mask
 
 LOCAL_BUCKETS = 60
 WARM_UP_BUCKETS = 120
-EARLY_BUCKETS = 1440.0
+# So many buckets that held events are few.
+EARLY_BUCKETS = 300.0
 RATE_MIN, REGULAR_SQUARE, PRIOR_BUCKETS = 1.0, 1.0, 10
+REGULAR_DEVIATIONS = 6.0
 # A stream with fewer events so far than known ones have must come in greater numbers.
 KNOWN_EVENTS, COUNT_MIN, COUNT_MIN_UNKNOWN = 20, 3, 10
 HOURS_A_WEEK = 168
@@ -46,13 +50,13 @@ class Judged:
 class Streams:
     """State by stream, one number each, in arrays that grow together.
 
-    settled: without the first LOCAL_BUCKETS buckets.
+    filled: buckets that held events. settled: without the first LOCAL_BUCKETS buckets.
     """
 
     bucket_s: float
     buckets_seen: int = 0
-    filled_buckets: int = 0
     total: Floats = field(default_factory=lambda: np.zeros(0))
+    filled: Floats = field(default_factory=lambda: np.zeros(0))
     record: Floats = field(default_factory=lambda: np.zeros(0))
     squares: Floats = field(default_factory=lambda: np.zeros(0))
     settled_record: Floats = field(default_factory=lambda: np.zeros(0))
@@ -64,13 +68,13 @@ class Streams:
     @property
     def are_warm(self) -> bool:
         """Whether enough is known to judge by."""
-        return self.filled_buckets >= WARM_UP_BUCKETS
+        return bool(self.filled[0] >= WARM_UP_BUCKETS)
 
     def grow(self, size: int) -> None:
         """Know so many streams."""
         more = size - len(self.total)
-        by_stream = (self.total, self.record, self.squares, self.settled_record, self.settled_squares)
-        self.total, self.record, self.squares, self.settled_record, self.settled_squares = (
+        by_stream = (self.total, self.filled, self.record, self.squares, self.settled_record, self.settled_squares)
+        self.total, self.filled, self.record, self.squares, self.settled_record, self.settled_squares = (
             np.concatenate((each, np.zeros(more))) for each in by_stream
         )
         self.recent, self.by_hour = (np.pad(each, ((0, 0), (0, more))) for each in (self.recent, self.by_hour))
@@ -80,7 +84,8 @@ class Streams:
         regular = self._regular()
         expected = self._expected(hour, regular)
         deviance = _deviance(counts, expected)
-        strength: Floats = deviance / (margin(self.filled_buckets, EARLY_BUCKETS) * self._measure(regular))
+        margin = MARGIN + EARLY_MARGIN * np.exp(-self.filled / EARLY_BUCKETS)
+        strength: Floats = deviance / (margin * self._measure(regular))
         strength[counts < np.where(self.total >= KNOWN_EVENTS, COUNT_MIN, COUNT_MIN_UNKNOWN)] = 0.0
         return Judged(hour, np.zeros(len(counts), np.bool_), counts, expected, deviance, strength)
 
@@ -92,6 +97,7 @@ class Streams:
         deviance[:known] = np.where(judged.unusual, 0.0, judged.deviance)
         self.recent[self.buckets_seen % LOCAL_BUCKETS] = counts
         self.total += counts
+        self.filled += counts > 0
         self.by_hour[hour] += counts
         self.hours_seen[hour] += 1
         self.record = np.maximum(self.record, deviance)
@@ -100,7 +106,6 @@ class Streams:
             self.settled_record = np.maximum(self.settled_record, deviance)
             self.settled_squares += np.square(deviance)
         self.buckets_seen += 1
-        self.filled_buckets += bool(judged.counts[0])
 
     def remember(self, stream: int, deviance: float) -> None:
         """What was told once is known: it is not new when it comes again."""
@@ -123,7 +128,8 @@ class Streams:
         mean_square = np.where(
             regular, self.settled_squares / self._settled_buckets, self.squares / max(1, self.buckets_seen)
         )
-        measure: Floats = np.maximum(record, DEVIATIONS * np.maximum(LEAST_DEVIATION, np.sqrt(mean_square)))
+        deviations = np.where(regular, REGULAR_DEVIATIONS, DEVIATIONS)
+        measure: Floats = np.maximum(record, deviations * np.maximum(LEAST_DEVIATION, np.sqrt(mean_square)))
         return measure
 
     def _expected(self, hour: int, regular: Mask) -> Floats:

@@ -28,9 +28,11 @@ class QuietPlatform(Simulation):
         return tuple(replace(each, start=each.start + _LATER, end=each.end + _LATER) for each in later)
 
 
-def quiet_events(*, days: int, seed: int, payload: tuple[str, ...] = ("duration_ms", "status")) -> EventColumns:
-    """Events of quiet days."""
-    simulation = QuietPlatform(days=days, seed=seed)
+def quiet_events(
+    *, days: int, seed: int, scale: float = 1.0, payload: tuple[str, ...] = ("duration_ms", "status")
+) -> EventColumns:
+    """Events of quiet days. scale: of the simulation."""
+    simulation = QuietPlatform(days=days, seed=seed, scale=scale)
     return document_columns((msgspec.json.encode(document) for document in simulation.documents()), payload=payload)
 
 

@@ -136,6 +136,26 @@ def test_incidents_at_random_minutes_of_regular_days_come_first(a_minute: float,
     assert found >= 7
 
 
+def test_incidents_at_random_minutes_of_busy_simulated_days_come_first():
+    """Three times as many sessions: of twelve windows with at least 60 events at least ten, by day and by night."""
+    found: list[bool] = []
+    for seed in range(601, 605):
+        quiet = quiet_events(days=1, seed=seed, scale=3)
+        minutes = (quiet.times - _START) // _MINUTE
+        counts = np.bincount(minutes, minlength=1442)
+        busy = 180 + np.flatnonzero(counts[180:1430] + counts[181:1431] >= 60)
+        for minute in np.random.default_rng(seed).choice(busy, 3, replace=False).tolist():
+            planted = _START + minute * _MINUTE
+            incidents = detect(with_faster_minutes(quiet, planted, minutes=2, factor=5), _days(1, kinds=("rate",)))
+            first = next(iter(incidents), None)
+            found.append(
+                first is not None
+                and first.start_ns == planted
+                and planted + 2 * _MINUTE <= first.end_ns <= planted + 5 * _MINUTE
+            )
+    assert sum(found) >= 10
+
+
 def test_quiet_week_has_at_most_one_incident_a_day():
     """At the default sensitivity, all detectors together."""
     incidents = detect(quiet_events(days=7, seed=24), _days(7))
