@@ -95,10 +95,10 @@ def value_fields(given: Sequence[str]) -> tuple[str, ...]:
     """Fields whose numbers are judged. Raises EventValidationException (INVALID_FIELD)."""
     if len(given) > VALUE_FIELDS_MAX:
         raise invalid_field("value_fields", f"has {len(given)} fields; give at most {VALUE_FIELDS_MAX}")
-    for number, field in enumerate(given):
-        if not field.startswith("payload."):
+    for number, text in enumerate(given):
+        if not read(text, f"value_fields[{number}]").path:
             raise invalid_field(
-                f"value_fields[{number}]", f"is {field!r}; write a payload path, such as payload.duration_ms"
+                f"value_fields[{number}]", f"is {text!r}; write a payload path, such as payload.duration_ms"
             )
     return tuple(given) or ("payload.duration_ms",)
 
@@ -115,10 +115,14 @@ def fields(given: Sequence[str], name: str) -> tuple[str, ...]:
 
     Raises EventValidationException (INVALID_FIELD).
     """
-    for number, text in enumerate(given):
-        if read(text, f"{name}[{number}]").name in _NOT_ONE_VALUE:
-            raise invalid_field(f"{name}[{number}]", f"is {text!r}, which no two events share, or is not one value")
-    return tuple(given)
+    return tuple(field(text, f"{name}[{number}]") for number, text in enumerate(given))
+
+
+def field(text: str, name: str) -> str:
+    """A field that has one value an event. Raises EventValidationException (INVALID_FIELD)."""
+    if read(text, name).name in _NOT_ONE_VALUE:
+        raise invalid_field(name, f"is {text!r}, which no two events share, or is not one value")
+    return text
 
 
 def read(text: str, name: str) -> Field:
@@ -140,6 +144,14 @@ def sensitivity(request: pb.DetectAnomaliesRequest | pb.WatchAnomaliesRequest, d
 def span_fields(given: pb.ChainFields) -> SpanFields:
     """Fields of chains, defaults for those that are empty."""
     known = SpanFields()
+    for name, text in (
+        ("span_id", given.span_id),
+        ("parent_id", given.parent_id),
+        ("start", given.start),
+        ("end", given.end),
+        ("duration", given.duration),
+    ):
+        field(text or "type", f"fields.{name}")
     return SpanFields(
         span=given.span_id or known.span,
         parent=given.parent_id or known.parent,

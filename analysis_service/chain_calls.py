@@ -138,20 +138,20 @@ class ChainCalls:
         key = (name, until_ns, request.filters.SerializeToString(deterministic=True))
         kept = self._snapshots.get(key)
         snapshots = kept.answer if kept is not None else []
-        start = nearest_snapshot(snapshots, request.at_position or _POSITION_MAX)
+        start = nearest_snapshot(snapshots, min(request.at_position, _POSITION_MAX) or _POSITION_MAX)
         folder = StateFolder(reducer, start=start)
         wanted = Wanted(
             request.filters,
             ScanColumns(["payload"]),
             (within.expression(),),
             from_position=start.position + 1 if start.position else 0,
-            until_position=request.at_position + 1 if request.at_position else 0,
+            until_position=min(request.at_position, _POSITION_MAX) + 1 if request.at_position else 0,
         )
         async with aclosing(self._source.batches(wanted, job.coverage, timeout_s=job.reading_s)) as batches:
             async for batch in batches:
                 await job.compute(lambda batch=batch: folder.advance(_folded(batch)))  # type: ignore[misc]
         last = folder.snapshot()
-        if len(last.state_json) <= SNAPSHOT_BYTES_MAX:
+        if len(last.state_json) <= SNAPSHOT_BYTES_MAX and not wanted.uses_now:
             kept_now = [*snapshots, *folder.snapshots, last][-SNAPSHOTS_KEPT:]
             self._snapshots.put(key, kept_now, snapshot_position=last.position)
         return pb.FoldStateResponse(
@@ -198,12 +198,14 @@ class ChainCalls:
         key = learnt_from.SerializeToString(deterministic=True)
         kept = self._models.get(key)
         if kept is not None:
+            job.coverage.took_into_account(kept.snapshot_position)
+            job.coverage.events += kept.answer.events
             return kept.answer
         within = asked.Range(start, end)
         wanted = Wanted(request.filters, ScanColumns(["correlation_id"]), (within.expression(),))
         events = await self._source.groups(wanted, job.coverage, key="correlation_id", timeout_s=job.reading_s)
         model = await job.compute(lambda: NextEventModel(group_into_cases(events, "correlation_id")), "learning")
-        if not job.coverage.partial_reason:
+        if not job.coverage.partial_reason and not wanted.uses_now:
             self._models.put(key, model, snapshot_position=job.coverage.snapshot_position)
         return model
 

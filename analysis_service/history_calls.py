@@ -14,7 +14,7 @@ from analysis_service.budget import Budget
 from analysis_service.columns import EventColumns
 from analysis_service.coverage import Coverage
 from analysis_service.desk import Job
-from analysis_service.expressions import equals
+from analysis_service.expressions import all_of, between, equals
 from analysis_service.log_source import LogSource, Wanted
 from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.registry import Analysis, checked_parameters, chosen, refuse_unknown
@@ -73,7 +73,7 @@ class HistoryCalls:
             default_s=self._config.pattern_window,
             field="time_window",
         )
-        key = request.group_by or "correlation_id"
+        key = asked.field(request.group_by or "correlation_id", "group_by")
         columns = ScanColumns([key, *(field for each in analyses for field in each.fields)])
         wanted = Wanted(request.filters, columns, (asked.Range(start, end).expression(),))
         events = await self._source.groups(wanted, job.coverage, key=key, timeout_s=job.reading_s)
@@ -84,7 +84,7 @@ class HistoryCalls:
                 events, key, (end - start) / 60e9, least, budget=job.budget, notes=job.coverage.notes
             )
             return [
-                pattern
+                replace(pattern, expression=all_of(pattern.expression, between(start, end)))
                 for analysis, values in zip(analyses, parameters, strict=True)
                 for pattern in _patterns(analysis, searched, values, job.coverage)
             ]
@@ -108,7 +108,7 @@ class HistoryCalls:
             field="baseline_window",
         )
         fields = asked.value_fields(request.value_fields)
-        key = request.group_by or "correlation_id"
+        key = asked.field(request.group_by or "correlation_id", "group_by")
         options = Options(
             start,
             end,

@@ -26,7 +26,10 @@ from shared.rpc.filters import tree_of
 from shared.rpc.remote_error import from_rpc_error
 
 EVENTS_MAX = 3_000_000
-SAMPLES_MAX = 1_000
+# Events that an answer has whole: a message holds 4 MiB, and more than events.
+SAMPLES_MAX, SAMPLE_BYTES_MAX = 10_000, 2 * 1024 * 1024
+# Of one question: a filter expression has at most 8 KiB, and a position at most 19 digits.
+_POSITIONS_AT_ONCE = 200
 _DAMAGE_NOTE = "the log is damaged: nothing behind that was looked at; VerifyLog names the positions that are lost"
 
 
@@ -141,23 +144,41 @@ class LogSource:
     async def at_positions(
         self, positions: Iterable[int], coverage: Coverage, *, timeout_s: float
     ) -> dict[int, event_pb2.Event]:
-        """Events by position, at most SAMPLES_MAX; those that cannot be read are missing. Raises EventException."""
-        wanted = sorted(set(positions))[:SAMPLES_MAX]
-        if not wanted:
-            return {}
-        listed = ", ".join(map(str, wanted))
+        """Events by position: the first ones of those wanted, SAMPLES_MAX or SAMPLE_BYTES_MAX of them, about.
+
+        What is left out, or cannot be read, the coverage says. Raises EventException.
+        """
+        wanted = list(dict.fromkeys(positions))
+        found: dict[int, event_pb2.Event] = {}
+        asked, size = 0, 0
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        while asked < min(len(wanted), SAMPLES_MAX) and size < SAMPLE_BYTES_MAX and loop.time() < end_s:
+            some = sorted(wanted[asked : asked + _POSITIONS_AT_ONCE])
+            asked += len(some)
+            for event in await self._events_at(some, coverage, timeout_s=end_s - loop.time()):
+                found[event.position] = event
+                size += event.ByteSize()
+        if len(found) < len(wanted):
+            left_out = len(wanted) - len(found)
+            coverage.notes.append(f"{left_out} of {len(wanted)} events are in the answer by their position only")
+        return found
+
+    async def _events_at(self, positions: list[int], coverage: Coverage, *, timeout_s: float) -> list[event_pb2.Event]:
+        """Events at a few ascending positions, as far as they can be read in time."""
+        listed = ", ".join(map(str, positions))
         request = query_service_pb2.QueryRequest(
             selection=query_service_pb2.EventSelection(
                 filters=event_pb2.EventFilters(expression=f"position IN ({listed})"),
-                from_position=wanted[0],
-                until_position=wanted[-1] + 1,
+                from_position=positions[0],
+                until_position=positions[-1] + 1,
             )
         )
-        found: dict[int, event_pb2.Event] = {}
+        found: list[event_pb2.Event] = []
         call = self._stub.Query(request, timeout=timeout_s)
         try:
             async for response in call:
-                found.update((event.position, event) for event in response.events)
+                found.extend(response.events)
         except grpc.RpcError as failure:
             if not _is_deadline(failure):
                 raise from_rpc_error(failure) from failure

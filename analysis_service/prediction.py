@@ -45,10 +45,11 @@ class Prediction:
 
 
 class NextEventModel:
-    """Learnt once, asked often. Safe for several threads once learnt."""
+    """Learnt once, asked often. Safe for several threads once learnt. events: how many it was learnt from."""
 
     def __init__(self, cases: Cases) -> None:
         """Learn from finished cases."""
+        self.events = len(cases.codes)
         self._types = cases.types
         self._code_of = {kind: code for code, kind in enumerate(cases.types)}
         self._following: dict[tuple[int, ...], Counter[int]] = {}

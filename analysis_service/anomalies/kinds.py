@@ -58,7 +58,7 @@ class KindDetector:
         borders = np.concatenate(([0], np.cumsum(counts)))
         for code in np.flatnonzero(counts).tolist():
             kind = labels.values[code]
-            rows = order[borders[code] : borders[code] + RARE_EVENTS_MAX + 1].tolist()
+            rows = order[borders[code] : borders[code + 1]][: RARE_EVENTS_MAX + 1].tolist()
             if before[kind] <= RARE_EVENTS_MAX and len(self._counts) < TYPES_MAX:
                 found = self._few.setdefault(kind, [])
                 for row in rows:

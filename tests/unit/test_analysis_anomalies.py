@@ -202,6 +202,15 @@ def test_unusual_types_of_the_intrusion_are_among_the_first_ten(data_dir: Path):
     } <= named
 
 
+def test_a_type_that_occurs_once_is_told_beside_frequent_ones():
+    """Whether they come before or after it in the alphabet."""
+    rows = [{"type": ("alpha", "zeta")[at % 2], "timestamp": _START + at * _SECOND} for at in range(40_000)]
+    rows.insert(39_000, {"type": "beta.once", "timestamp": _START + 39_000 * _SECOND})
+    (incident,) = detect(columns_of(rows), _days(1, kinds=("new_type", "rare_type")))
+    assert incident.types == ("beta.once",)
+    assert incident.positions == (39_001,)
+
+
 def test_order_repetition_and_pieces_do_not_matter(quiet_day: EventColumns):
     """Shuffled and with every fifth event delivered twice, history gives the same incidents."""
     events = with_faster_minutes(quiet_day, _START + 15 * 60 * _MINUTE, minutes=2, factor=5)
