@@ -23,6 +23,20 @@ _STATUSES = _TYPE_WORDS | {"fatal", "critical"}
 _LEVELS = {"error", "fatal", "critical", "alert"}
 
 
+def _any_of(words: set[str]) -> str:
+    return "|".join(sorted(words))
+
+
+# The same rule in the filter language.
+EXPRESSION = (
+    f"(type MATCHES '(?i)(^|[.])({_any_of(_TYPE_WORDS)})([.]|$)'"
+    f" OR {STATUS_FIELD} MATCHES '(?i)^({_any_of(_STATUSES)}|5[0-9][0-9]([.]0)?)$'"
+    f" OR {STATUS_FIELD} BETWEEN 500 AND 599"
+    + "".join(f" OR {field} MATCHES '(?i)^({_any_of(_LEVELS)})$'" for field in LEVEL_FIELDS)
+    + ")"
+)
+
+
 def failed(events: EventColumns) -> Mask:
     """Which events failed."""
     mask = _having(events.labels("type"), lambda text: not _TYPE_WORDS.isdisjoint(text.lower().split(".")))

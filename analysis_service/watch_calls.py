@@ -5,9 +5,9 @@ committed since is read every POLL_S, and judged when it has settled.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
-import numpy as np
 from eventlog.v1 import analysis_service_pb2 as pb
 
 from analysis_service import asked, messages
@@ -112,6 +112,8 @@ def _key(incident: Incident) -> str:
     return f"{incident.kind}-{incident.start_ns}-{'-'.join(incident.types[:1])}"
 
 
-def _state(incident: Incident) -> tuple[float, int, bool]:
-    """What of an incident is worth telling again; ends by the minute."""
-    return float(np.round(incident.strength, 2)), incident.end_ns // 60_000_000_000, incident.ongoing
+def _state(incident: Incident) -> tuple[int, int, bool]:
+    """What of an incident is worth telling again: that it grew by a quarter, its end by the minute, that it is over."""
+    grown = math.floor(math.log(incident.strength) / math.log(1.25)) if incident.strength > 0 else 0
+    end = 0 if incident.ongoing and incident.kind == "missing" else incident.end_ns // 60_000_000_000
+    return grown, end, incident.ongoing

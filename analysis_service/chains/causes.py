@@ -15,7 +15,8 @@ from analysis_service.chains.shape import kinds_of
 from analysis_service.chains.spans import Spans
 from analysis_service.chains.timing import Timing
 from analysis_service.columns import EventColumns, Floats, Integers, Mask
-from analysis_service.failures import failed
+from analysis_service.expressions import all_of, equals
+from analysis_service.failures import EXPRESSION, failed
 
 SLOW_PERCENTILE = 95.0
 SLOW_FACTOR = 1.5
@@ -47,9 +48,9 @@ class Cause:
         return f"{place} added {self.amount:.0f} ms to {self.chains} slow chains: {self.score:.0%} of their delay"
 
     def expression(self) -> str:
-        """Filter expression that finds its events."""
-        source, kind = (text.replace("'", "''") for text in (self.source, self.type))
-        return f"source = '{source}' AND type = '{kind}'"
+        """Filter expression that finds its events: of errors, those that failed."""
+        there = all_of(equals("source", self.source), equals("type", self.type))
+        return all_of(there, EXPRESSION) if self.what == "errors" else there
 
 
 def rank_causes(events: EventColumns, spans: Spans, timing: Timing) -> list[Cause]:
