@@ -1,7 +1,8 @@
 """DuckDB, locked down: it reads the segments, and nothing of a request is ever in the text of a statement.
 
 Invariants: a statement reads the files and tables it names and writes nothing; its values are bound parameters;
-a cursor serves one statement at a time and can be interrupted by itself.
+a cursor serves one statement at a time and can be interrupted by itself. A statement that needs more memory than there
+is ends with EventException (TOO_MANY_REQUESTS).
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from query_service.work import Work
+from shared.errors import EventException
 from shared.filters.sql_functions import register_filter_functions
 
 # Of few rows, a copy more is nothing.
@@ -112,6 +114,12 @@ class Database:
             # A database that has met an error of its own refuses all that comes after it.
             self._forget(connection)
             raise
+        except duckdb.OutOfMemoryException as error:
+            raise EventException(
+                "the statement needs more memory than query.database_bytes_max leaves it: ask when fewer ask, for fewer "
+                "columns or groups, or raise that setting",
+                reason="TOO_MANY_REQUESTS",
+            ) from error
         except duckdb.IOException as error:
             # A file went between the plan and the statement. What else can fail there is said as it is.
             if any(not Path(path).exists() for path in _paths(statement)):

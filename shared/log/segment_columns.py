@@ -33,6 +33,9 @@ from shared.log.types import Position
 CAREFUL_ROWS = 65_536
 # Positions of an unsealed segment that are handed out at once: they may have to be decoded first.
 TAIL_ROWS = 8 * CAREFUL_ROWS
+# DuckDB reads files 2,048 rows at a time in each thread, and takes ten times their bytes to parse payloads. So rows
+# that take more than WIDE_ROW_BYTES are handed out in memory, WIDE_BYTES at a time, in batches of WIDE_BATCH_BYTES.
+WIDE_ROW_BYTES, WIDE_BYTES, WIDE_BATCH_BYTES = 8 * 1024, 64 * 1024 * 1024, 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class SegmentColumns:
         """First position after the segment."""
         return self.span.until
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether its rows are too long to be read as a file."""
+        return self.row_bytes > WIDE_ROW_BYTES
+
 
 class ColumnReader:
     """The segments of a log in a directory, as columns. Several threads may use it."""
@@ -141,8 +149,11 @@ class ColumnReader:
         footers = [file.footer for file in files if file.footer is not None]
         damaged = any(footer.metadata.damage for footer in footers)
         careful = len(footers) < len(files) or damaged or self._lacks_files(footers)
+        row_bytes = _row_bytes(footers)
         rows_max = CAREFUL_ROWS if careful else span.until - span.files.first
-        return SegmentColumns(span, files, careful, rows_max, _row_bytes(footers), _timestamps(footers))
+        if row_bytes > WIDE_ROW_BYTES:
+            rows_max = min(rows_max, max(WIDE_BYTES // row_bytes, 1))
+        return SegmentColumns(span, files, careful, rows_max, row_bytes, _timestamps(footers))
 
     def columns(
         self,
@@ -172,7 +183,7 @@ class ColumnReader:
                     return self._tail(segment, filter(wanted, blocks), paths, from_position, until), until
                 return self._careful(segment, from_position, until, committed)
             footers = [file.footer for file in segment.files if file.name in names and file.footer is not None]
-            if all(map(self.files.is_intact, footers)):
+            if not segment.is_wide and all(map(self.files.is_intact, footers)):
                 return [_parquet(footer, paths) for footer in footers], until
         return self._careful(segment, from_position, until, committed)
 
@@ -222,7 +233,7 @@ class ColumnReader:
             if not alike or alike[-1][:2] != (block.closed, promoted):
                 alike.append((block.closed, promoted, []))
             alike[-1][2].append(events)
-        return [ArrowColumns(pa.concat_tables(tables), promoted) for _, promoted, tables in alike]
+        return [ArrowColumns(_in_batches(pa.concat_tables(tables)), promoted) for _, promoted, tables in alike]
 
     def _tail_of(self, segment: SegmentColumns, committed: Committed) -> TailColumns:
         index = self._reader.frame_index(segment.span, committed)
@@ -248,13 +259,22 @@ class ColumnReader:
                 # Ask again for the whole damage: up to here it was cut where the piece ends.
                 next(self._reader.batches_of(segment.span, first, segment.until, committed), None)
                 raise
-        return [ArrowColumns(pa.Table.from_batches(batches, EVENT_SCHEMA))], until
+        return [ArrowColumns(_in_batches(pa.Table.from_batches(batches, EVENT_SCHEMA)))], until
 
 
 def _parquet(footer: SealedFooter, paths: Sequence[JsonPath]) -> ParquetColumns:
     metadata = footer.metadata
     promoted = metadata.promoted + absent_columns(paths, metadata.payload_keys)
     return ParquetColumns(footer.name.parquet, footer.path, footer.identity, promoted)
+
+
+def _in_batches(events: pa.Table) -> pa.Table:
+    """The events in batches that DuckDB can parse at once."""
+    row_bytes = events.nbytes // max(events.num_rows, 1)
+    if row_bytes <= WIDE_ROW_BYTES:
+        return events
+    rows = max(WIDE_BATCH_BYTES // row_bytes, 1)
+    return pa.Table.from_batches(events.to_batches(max_chunksize=rows), events.schema)
 
 
 # What an event takes in a block, about; blocks are bounded in bytes by themselves.

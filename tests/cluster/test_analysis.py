@@ -110,7 +110,6 @@ def test_next_event_and_state_of_a_case(receipt):
 def test_requests_that_make_no_sense_are_refused_by_field(receipt):
     """Each with the field that is wrong, as INVALID_FIELD."""
     _, stub, _ = receipt
-    many = ["type", "source", "position", "timestamp"]
     cases = [
         (stub.CalculateStatistics, pb.CalculateStatisticsRequest(percentiles=[101]), "percentiles[0]"),
         (stub.CalculateStatistics, pb.CalculateStatisticsRequest(time_zone="Mars"), "time_zone"),

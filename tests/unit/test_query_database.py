@@ -13,6 +13,7 @@ import pytest
 from query_service.database import Database, Statement
 from query_service.work import Work, WorkCancelled, WorkExpired
 from shared.clock import SystemClock
+from shared.errors import EventException
 from tests.support.reference_events import reference_batch
 
 _MIB = 1024 * 1024
@@ -72,6 +73,15 @@ def test_a_stream_that_is_left_lets_go_of_its_table(database: Database, events: 
         assert next(stream).num_rows
         stream.close()  # type: ignore[attr-defined]
     assert database.rows(Statement("SELECT count(*) FROM events", {}, {"events": events}), _work()) == [(20_000,)]
+
+
+def test_what_needs_too_much_memory_is_refused_and_says_what_to_do(database: Database) -> None:
+    """Others go on."""
+    greedy = Statement("SELECT list(repeat('x', 1000) || i) FROM range(3_000_000) t(i)")
+    with pytest.raises(EventException, match="database_bytes_max") as refusal:
+        database.rows(greedy, _work())
+    assert refusal.value.reason == "TOO_MANY_REQUESTS"
+    assert database.rows(Statement("SELECT 1"), _work()) == [(1,)]
 
 
 def test_a_database_that_failed_is_opened_anew(database: Database) -> None:

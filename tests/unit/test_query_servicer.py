@@ -377,6 +377,26 @@ async def test_groups_of_long_texts_come_in_messages_that_a_client_takes(service
     assert max(answer.sizes) < 4 * 1024 * 1024
 
 
+async def test_very_long_payloads_are_searched_in_bounded_memory(service: QueryUnderTest) -> None:
+    """Sealed and not: DuckDB would take gigabytes to parse two thousand of them at once."""
+    assert service.writer is not None
+    for number in range(0, 1_200, 40):
+        texts = [payload(f"{number + row:04}{'x' * 100_000}") for row in range(40)]
+        service.writer.append(frame_of(service.writer.last_position + 1, texts))
+    filters = event_pb2.EventFilters(expression="payload.text LIKE '*7x*'")
+    asked = pb.EventSelection(filters=filters, from_position=21)
+    for sealed in (False, True):
+        if sealed:
+            service.rotate()
+            service.seal()
+        assert (await service.count(selection=asked)).count == 120
+        assert len((await service.query(selection=asked)).events) == 120
+        groups = await service.aggregate(pb.AggregateRequest(selection=asked, group_by=["payload.text:text"]))
+        assert len(groups.rows) == 120
+        scanned = await service.scan(selection=asked, columns=["payload.text:string"])
+        assert pa.ipc.open_stream(scanned.data).read_all().num_rows == 120
+
+
 async def test_an_export_has_every_event_once(sealed: QueryUnderTest) -> None:
     """As lines of JSON, in order."""
     answer = await sealed.export(format="json")
