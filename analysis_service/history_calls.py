@@ -20,7 +20,7 @@ from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.registry import Analysis, checked_parameters, chosen, refuse_unknown
 from analysis_service.scan_columns import ScanColumns
 from analysis_service.statistics.cache import AnswerCache
-from analysis_service.statistics.collector import GroupStatistics, StatisticsCollector
+from analysis_service.statistics.collector import GROUPS_MAX, GroupStatistics, StatisticsCollector
 from analysis_service.statistics.comparison import compare
 from shared.clock import Clock
 from shared.config.model import AnalysisConfig
@@ -140,6 +140,10 @@ class HistoryCalls:
         middle = 0.5 if request.HasField("compare_with") else 1.0
         groups = await self._collect(wanted, collector, job, part=(0.0, middle))
         answer = pb.CalculateStatisticsResponse(events_elsewhere=collector.events_elsewhere)
+        if collector.events_elsewhere:
+            job.coverage.notes.append(
+                f"{collector.events_elsewhere} events are of other groups than the {GROUPS_MAX} most frequent"
+            )
         top = request.top_values or TOP_VALUES_DEFAULT
 
         def translate() -> None:

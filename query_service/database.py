@@ -116,7 +116,7 @@ class Database:
             raise
         except duckdb.OutOfMemoryException as error:
             raise EventException(
-                "the statement needs more memory than query.database_bytes_max leaves it: ask when fewer ask, for fewer "
+                "the statement needs more memory than query.database_bytes_max leaves: ask when fewer ask, for fewer "
                 "columns or groups, or raise that setting",
                 reason="TOO_MANY_REQUESTS",
             ) from error

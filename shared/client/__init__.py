@@ -21,11 +21,13 @@ from shared.client.analysis_answers import (
     EventChain,
     EventPattern,
     EventStatistics,
+    FieldValues,
     Findings,
     FoldedState,
     LikelyNext,
+    StatisticsChange,
 )
-from shared.client.analyzer_options import AnalyzerOptions
+from shared.client.analyzer_options import AnalyzerOptions, ChainFields, StatisticsMeasures
 from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLogger
 from shared.client.async_event_query import AsyncEventQuery
 from shared.client.back_off import BackOff
@@ -62,6 +64,7 @@ __all__ = [
     "Cause",
     "ChainComparison",
     "ChainDifference",
+    "ChainFields",
     "ChainSpan",
     "ClientStatistics",
     "ContextualLogger",
@@ -83,6 +86,7 @@ __all__ = [
     "EventStreamer",
     "ExportProgress",
     "ExportReport",
+    "FieldValues",
     "FilterExplanation",
     "Findings",
     "FoldedState",
@@ -95,6 +99,8 @@ __all__ = [
     "SegmentDecision",
     "SlowConsumerPolicy",
     "StartAt",
+    "StatisticsChange",
+    "StatisticsMeasures",
     "StreamOptions",
     "StreamStatistics",
     "StreamSubscriber",

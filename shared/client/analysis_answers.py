@@ -58,7 +58,8 @@ class EventStatistics:
     percentiles: by percentile. time_distribution: events by hour, the key being its start in RFC 3339. error_rate:
     share that failed, 0 to 1. estimated: whether percentiles are within 0.5 % of the exact ones, not exact. group: the
     values of the fields that the events are grouped by, None where they lack the field. first, last: timestamps of the
-    first and the last event, None where there is none.
+    first and the last event, None where there is none. values: by field, of those that were asked for. hours_of_week:
+    events by hour of the local week, 168 numbers from Monday 00:00. failures: how many failed.
     """
 
     event_type: str
@@ -76,6 +77,41 @@ class EventStatistics:
     first: dt.datetime | None = None
     last: dt.datetime | None = None
     coverage: Coverage = field(default_factory=Coverage)
+    values: dict[str, "FieldValues"] = field(default_factory=dict)
+    hours_of_week: tuple[int, ...] = ()
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValues:
+    """Values of one field. distinct: how many different ones, within 0.8 % where it is estimated.
+
+    top: the most frequent ones with their counts, which may be too low by undercount_max.
+    """
+
+    distinct: int
+    distinct_estimated: bool
+    top: dict[str, int]
+    undercount_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsChange:
+    """How one group differs between the range asked for and the one it is compared with.
+
+    group: as EventStatistics has it. count, other_count: events here and there. rate_ratio: events a minute here by
+    those there, None where there are none there. error_rate_change: share that failed here less that there.
+    percentile_ratios: durations here by those there, by percentile. surprise: how many standard deviations the number
+    of events here is from what there lets expect; negative below it.
+    """
+
+    group: dict[str, str | None]
+    count: int
+    other_count: int
+    rate_ratio: float | None
+    error_rate_change: float
+    percentile_ratios: dict[int | float, float]
+    surprise: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,32 @@ def statistics_of(message: pb.EventStatistics, coverage: answers.Coverage) -> an
         group={each.field: each.value if each.HasField("value") else None for each in message.group},
         first=_time(message.first),
         last=_time(message.last),
+        values={each.field: _values(each) for each in message.values},
+        hours_of_week=tuple(message.hours_of_week),
+        failures=message.failures,
         coverage=coverage,
+    )
+
+
+def change_of(message: pb.StatisticsChange) -> answers.StatisticsChange:
+    """How one group differs between two ranges."""
+    return answers.StatisticsChange(
+        group={each.field: each.value if each.HasField("value") else None for each in message.group},
+        count=message.count,
+        other_count=message.other_count,
+        rate_ratio=message.rate_ratio if message.HasField("rate_ratio") else None,
+        error_rate_change=message.error_rate_change,
+        percentile_ratios={_rank(each.rank): each.value for each in message.percentile_ratios},
+        surprise=message.surprise,
+    )
+
+
+def _values(message: pb.FieldValues) -> answers.FieldValues:
+    return answers.FieldValues(
+        distinct=message.distinct,
+        distinct_estimated=message.distinct_estimated,
+        top={each.value: each.count for each in message.top},
+        undercount_max=message.undercount_max,
     )
 
 

@@ -6,15 +6,18 @@ where a filter or a time is wrong.
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TypeAlias
 
 from eventlog.v1 import analysis_service_pb2 as pb
 from eventlog.v1 import event_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from shared.client.analyzer_options import DEFAULT_MEASURES, ChainFields, StatisticsMeasures
 from shared.client.event_messages import timestamp_message
 from shared.client.query_messages import any_filters_message
 from shared.client.query_options import Filters
+from shared.errors import invalid_field
 
 TimeRange: TypeAlias = tuple[dt.datetime, dt.datetime]
 
@@ -27,11 +30,17 @@ def statistics_request(
     group_by: Sequence[str] = (),
     percentiles: Sequence[float] = (),
     time_zone: str = "UTC",
+    measures: StatisticsMeasures = DEFAULT_MEASURES,
+    compare_with: TimeRange | None = None,
 ) -> pb.CalculateStatisticsRequest:
     """A request of CalculateStatistics."""
     return pb.CalculateStatisticsRequest(
         event_type=event_type,
         time_range=_range(time_range),
+        compare_with=_range(compare_with),
+        duration_field=measures.duration_field,
+        value_fields=measures.value_fields,
+        top_values=_number("top_values", measures.top_values),
         group_by=group_by,
         percentiles=percentiles,
         time_zone=time_zone,
@@ -53,7 +62,7 @@ def patterns_request(
     return pb.AnalyzePatternsRequest(
         time_window=_duration(time_window),
         time_range=_range(time_range),
-        min_occurrence=min_occurrence,
+        min_occurrence=_number("min_occurrence", min_occurrence),
         group_by=group_by,
         analyses=analyses,
         parameters=parameters or {},
@@ -99,9 +108,14 @@ def watch_request(
     )
 
 
-def chain_request(correlation_id: str) -> pb.TraceEventChainRequest:
-    """A request of TraceEventChain, with a drawing and related chains."""
-    return pb.TraceEventChainRequest(correlation_id=correlation_id, drawing=pb.CHAIN_DRAWING_TEXT, include_related=True)
+def chain_request(correlation_id: str, fields: ChainFields, *, include_related: bool) -> pb.TraceEventChainRequest:
+    """A request of TraceEventChain, with a drawing."""
+    return pb.TraceEventChainRequest(
+        correlation_id=correlation_id,
+        fields=pb.ChainFields(**asdict(fields)),
+        drawing=pb.CHAIN_DRAWING_TEXT,
+        include_related=include_related,
+    )
 
 
 def comparison_request(correlation_id: str, time_range: TimeRange | None, filters: Filters) -> pb.CompareChainsRequest:
@@ -134,8 +148,15 @@ def state_request(filters: Filters, reducer: str, at: int | dt.datetime | None) 
     if isinstance(at, dt.datetime):
         request.at_time.CopyFrom(timestamp_message(at))
     elif at is not None:
-        request.at_position = at
+        request.at_position = _number("at", at, most=2**63 - 1)
     return request
+
+
+def _number(name: str, number: int, most: int = 2**31 - 1) -> int:
+    """The number itself. Raises EventValidationException (INVALID_FIELD) where it is out of range."""
+    if not 0 <= number <= most:
+        raise invalid_field(name, f"is {number}; it must be from 0 to {most}")
+    return number
 
 
 def _duration(length: dt.timedelta | None) -> Duration | None:

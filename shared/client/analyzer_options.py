@@ -17,3 +17,34 @@ class AnalyzerOptions:
     call_timeout_s: float = 60.0
     give_up_after_s: float = 60.0
     back_off: BackOff = field(default_factory=BackOff)
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsMeasures:
+    """What statistics measure beside counts.
+
+    duration_field: payload path of durations in milliseconds. value_fields: at most 16 fields whose distinct and most
+    frequent values are counted. top_values: how many of these are told, 1 to 1,000.
+    """
+
+    duration_field: str = "payload.duration_ms"
+    value_fields: tuple[str, ...] = ()
+    top_values: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFields:
+    """Fields that say how the events of a chain belong together; empty ones are the service's own choice.
+
+    span_id, parent_id: of an event and of its cause. start, end: when what it tells of began and ended. duration: how
+    long that took, in milliseconds.
+    """
+
+    span_id: str = ""
+    parent_id: str = ""
+    start: str = ""
+    end: str = ""
+    duration: str = ""
+
+
+DEFAULT_MEASURES, DEFAULT_FIELDS = StatisticsMeasures(), ChainFields()

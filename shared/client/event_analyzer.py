@@ -10,16 +10,11 @@ methods raise EventFilterException (the filter is wrong), EventValidationExcepti
 for whatever else a call fails with.
 """
 
-import asyncio
 import datetime as dt
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import cached_property
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self
-
-import grpc
-from eventlog.v1 import analysis_service_pb2 as pb
-from eventlog.v1.analysis_service_pb2_grpc import AnalysisServiceStub
+from typing import Self
 
 from shared.client import analysis_messages as messages
 from shared.client import analysis_requests as requests
@@ -35,18 +30,21 @@ from shared.client.analysis_answers import (
     FoldedState,
     LikelyNext,
     OnAnalysisProgress,
+    StatisticsChange,
 )
+from shared.client.analysis_calls import AnalysisCalls
 from shared.client.analysis_requests import TimeRange
-from shared.client.analyzer_options import AnalyzerOptions
-from shared.client.attempts import Attempts
+from shared.client.analyzer_options import (
+    DEFAULT_FIELDS,
+    DEFAULT_MEASURES,
+    AnalyzerOptions,
+    ChainFields,
+    StatisticsMeasures,
+)
 from shared.client.event_store import EventStore
-from shared.client.options import reachable_address
 from shared.client.query_options import Filters
 from shared.clock import Clock, SystemClock
 from shared.config import EventConfig
-from shared.errors import EventAnalysisException
-from shared.rpc.channel import connect
-from shared.rpc.remote_error import from_rpc_error
 
 
 class EventAnalyzer:
@@ -57,10 +55,7 @@ class EventAnalyzer:
     ) -> None:
         """store: its configuration says where the analysis service is; a configuration does as well."""
         config = store if isinstance(store, EventConfig) else store.config
-        self._options = options or AnalyzerOptions()
-        self._clock = clock or SystemClock()
-        self._address = reachable_address(self._options.address or config.analysis.listen)
-        self._channel: grpc.aio.Channel | None = None
+        self._calls = AnalysisCalls(options or AnalyzerOptions(), clock or SystemClock(), config.analysis.listen)
 
     async def analyze_patterns(
         self,
@@ -88,7 +83,7 @@ class EventAnalyzer:
             analyses=analyses,
             parameters=parameters,
         )
-        answer = await self._run("patterns", request, on_progress)
+        answer = await self._calls.run("patterns", request, on_progress)
         return Findings(map(messages.pattern_of, answer.patterns), messages.coverage_of(answer.coverage))
 
     async def calculate_statistics(
@@ -98,14 +93,15 @@ class EventAnalyzer:
         *,
         percentiles: Sequence[float] = (50, 95, 99),
         time_zone: str = "UTC",
+        measures: StatisticsMeasures = DEFAULT_MEASURES,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> EventStatistics:
         """Return statistics of a type."""
         request = requests.statistics_request(
-            time_range, filters, event_type=event_type, percentiles=percentiles, time_zone=time_zone
+            time_range, filters, event_type=event_type, percentiles=percentiles, time_zone=time_zone, measures=measures
         )
-        answer = await self._run("statistics", request, on_progress)
+        answer = await self._calls.run("statistics", request, on_progress)
         coverage = messages.coverage_of(answer.coverage)
         found = answer.statistics
         return messages.statistics_of(found[0], coverage) if found else messages.no_statistics(event_type, coverage)
@@ -117,16 +113,46 @@ class EventAnalyzer:
         *,
         percentiles: Sequence[float] = (50, 95, 99),
         time_zone: str = "UTC",
+        measures: StatisticsMeasures = DEFAULT_MEASURES,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> Findings[EventStatistics]:
-        """Return statistics of each group of events with the same values of at most 3 fields, most frequent first."""
+        """Return statistics of each group of events with the same values of at most 3 fields, most frequent first.
+
+        The 1,000 most frequent groups: how many events are of others, `coverage.notes` says.
+        """
         request = requests.statistics_request(
-            time_range, filters, group_by=group_by, percentiles=percentiles, time_zone=time_zone
+            time_range, filters, group_by=group_by, percentiles=percentiles, time_zone=time_zone, measures=measures
         )
-        answer = await self._run("statistics", request, on_progress)
+        answer = await self._calls.run("statistics", request, on_progress)
         coverage = messages.coverage_of(answer.coverage)
         return Findings((messages.statistics_of(each, coverage) for each in answer.statistics), coverage)
+
+    async def compare_statistics(
+        self,
+        time_range: TimeRange,
+        compare_with: TimeRange,
+        group_by: Sequence[str] = ("type",),
+        *,
+        percentiles: Sequence[float] = (50, 95, 99),
+        measures: StatisticsMeasures = DEFAULT_MEASURES,
+        filters: Filters = None,
+        on_progress: OnAnalysisProgress | None = None,
+    ) -> Findings[StatisticsChange]:
+        """Return how groups in a range differ from those in another, such as the hour of a week ago.
+
+        The most surprising change comes first.
+        """
+        request = requests.statistics_request(
+            time_range,
+            filters,
+            group_by=group_by,
+            percentiles=percentiles,
+            measures=measures,
+            compare_with=compare_with,
+        )
+        answer = await self._calls.run("statistics", request, on_progress)
+        return Findings(map(messages.change_of, answer.changes), messages.coverage_of(answer.coverage))
 
     async def detect_anomalies(
         self,
@@ -152,7 +178,7 @@ class EventAnalyzer:
             analyses=analyses,
             value_fields=value_fields,
         )
-        answer = await self._run("anomalies", request, on_progress)
+        answer = await self._calls.run("anomalies", request, on_progress)
         return Findings(map(messages.anomaly_of, answer.anomalies), messages.coverage_of(answer.coverage))
 
     async def watch_anomalies(
@@ -171,21 +197,22 @@ class EventAnalyzer:
         request = requests.watch_request(
             baseline_window, filters, sensitivity=sensitivity, analyses=analyses, lateness=lateness
         )
-        call = self._stub.WatchAnomalies(request)
-        try:
-            async for message in call:
+        async with aclosing(self._calls.watch(request)) as answers:
+            async for message in answers:
                 for each in message.anomalies:
                     yield messages.anomaly_of(each)
-        except grpc.RpcError as failure:
-            raise from_rpc_error(failure) from failure
-        finally:
-            call.cancel()
 
     async def trace_event_chain(
-        self, correlation_id: str, *, on_progress: OnAnalysisProgress | None = None
+        self,
+        correlation_id: str,
+        *,
+        fields: ChainFields = DEFAULT_FIELDS,
+        include_related: bool = True,
+        on_progress: OnAnalysisProgress | None = None,
     ) -> EventChain:
-        """Return the chain of a correlation id, drawn as a tree, with related ones."""
-        answer = await self._run("chain", requests.chain_request(correlation_id), on_progress)
+        """Return the chain of a correlation id, drawn as a tree, with related ones if they are wanted."""
+        request = requests.chain_request(correlation_id, fields, include_related=include_related)
+        answer = await self._calls.run("chain", request, on_progress)
         return messages.chain_of(correlation_id, answer)
 
     async def compare_chains(
@@ -198,7 +225,7 @@ class EventAnalyzer:
     ) -> ChainComparison:
         """Return how a chain differs from the usual ones of its kind, by default of the 24 hours before its end."""
         request = requests.comparison_request(correlation_id, time_range, filters)
-        return messages.comparison_of(await self._run("compare", request, on_progress))
+        return messages.comparison_of(await self._calls.run("compare", request, on_progress))
 
     async def rank_causes(
         self,
@@ -208,7 +235,7 @@ class EventAnalyzer:
         on_progress: OnAnalysisProgress | None = None,
     ) -> Findings[Cause]:
         """Return what best explains the errors and the slowness in a range, by default of the last hour."""
-        answer = await self._run("causes", requests.causes_request(time_range, filters), on_progress)
+        answer = await self._calls.run("causes", requests.causes_request(time_range, filters), on_progress)
         return Findings(map(messages.cause_of, answer.causes), messages.coverage_of(answer.coverage))
 
     async def predict_next(
@@ -224,7 +251,7 @@ class EventAnalyzer:
         time_range: of the history to learn from, by default the last 7 days.
         """
         request = requests.prediction_request(running, time_range, filters)
-        return messages.likely_next_of(await self._run("predict", request, on_progress))
+        return messages.likely_next_of(await self._calls.run("predict", request, on_progress))
 
     async def fold_state(
         self,
@@ -240,22 +267,15 @@ class EventAnalyzer:
         service. at: last position or timestamp to fold, inclusive; by default all events are.
         """
         request = requests.state_request(filters, reducer, at)
-        return messages.state_of(await self._run("fold", request, on_progress))
+        return messages.state_of(await self._calls.run("fold", request, on_progress))
 
     async def list_analyses(self) -> list[AnalysisDescription]:
         """Return the analyses that analyze_patterns and detect_anomalies know, with their parameters."""
-        attempts = self._attempts()
-        while True:
-            try:
-                answer = await self._stub.ListAnalyses(pb.ListAnalysesRequest(), timeout=self._options.call_timeout_s)
-                return [messages.description_of(each) for each in answer.analyses]
-            except grpc.RpcError as failure:
-                await asyncio.sleep(attempts.failed(from_rpc_error(failure)))
+        return list(map(messages.description_of, await self._calls.list_analyses()))
 
     async def close(self) -> None:
         """Close the connection; calls under way end."""
-        if self._channel is not None:
-            await self._channel.close()
+        await self._calls.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -264,35 +284,3 @@ class EventAnalyzer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    @cached_property
-    def _stub(self) -> Any:
-        # Made in the event loop, which a channel belongs to.
-        self._channel = connect(self._address)
-        return AnalysisServiceStub(self._channel)
-
-    def _attempts(self) -> Attempts:
-        return Attempts(self._options.back_off, self._clock, give_up_after_s=self._options.give_up_after_s)
-
-    async def _run(self, kind: str, request: Any, on_progress: OnAnalysisProgress | None) -> Any:
-        """The answer of an analysis. kind: its name in RunAnalysis. A call that fails for now begins anew."""
-        attempts = self._attempts()
-        while True:
-            try:
-                return await self._answer(pb.RunAnalysisRequest(**{kind: request}), on_progress)
-            except grpc.RpcError as failure:
-                await asyncio.sleep(attempts.failed(from_rpc_error(failure)))
-
-    async def _answer(self, request: pb.RunAnalysisRequest, on_progress: OnAnalysisProgress | None) -> Any:
-        call = self._stub.RunAnalysis(request, timeout=self._options.call_timeout_s)
-        try:
-            async for message in call:
-                if answered := message.WhichOneof("answer"):
-                    return getattr(message, answered)
-                if on_progress is not None:
-                    on_progress(messages.progress_of(message.progress))
-        finally:
-            call.cancel()
-        raise EventAnalysisException(
-            "the analysis ended without an answer: is there a proxy between that cuts streams?"
-        )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.client import EventAnalyzer, EventStore
+from shared.client import EventAnalyzer, EventStore, StatisticsMeasures
 from shared.clock import SystemClock
 from shared.config import AnalysisConfig, EventConfig, IngestConfig, QueryConfig
 from shared.errors import EventAnalysisException, EventFilterException
@@ -124,3 +124,20 @@ async def test_watch_begins_with_the_incidents_of_now_and_is_closed(store):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(watch), 0.5)
         await watch.aclose()
+
+
+async def test_values_and_comparisons_of_ranges(store):
+    """Distinct values, and this minute against another one."""
+    async with EventAnalyzer(store) as analyzer:
+        measures = StatisticsMeasures(value_fields=("payload.status",), top_values=1)
+        (found,) = await analyzer.group_statistics(["source"], measures=measures)
+        assert found.values["payload.status"].distinct == 2
+        assert found.values["payload.status"].top == {"ok": 14}
+        assert (found.failures, sum(found.hours_of_week)) == (2, 16)
+        now = _now()
+        ranges = (now - timedelta(hours=1), now), (now - timedelta(hours=2), now - timedelta(hours=1))
+        changes = await analyzer.compare_statistics(*ranges)
+        assert {change.group["type"]: (change.count, change.other_count, change.rate_ratio) for change in changes} == {
+            "api.request": (8, 0, None),
+            "api.answer": (8, 0, None),
+        }

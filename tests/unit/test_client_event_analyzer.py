@@ -8,9 +8,9 @@ import pytest
 from eventlog.v1 import analysis_service_pb2 as pb
 from eventlog.v1 import analysis_service_pb2_grpc
 
-from shared.client import AnalyzerOptions, BackOff, EventAnalyzer
+from shared.client import AnalyzerOptions, BackOff, ChainFields, EventAnalyzer, FieldValues, StatisticsMeasures
 from shared.config import EventConfig
-from shared.errors import EventAnalysisException
+from shared.errors import EventAnalysisException, EventValidationException
 
 _START = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
 _RANGE = _START, _START + dt.timedelta(hours=1)
@@ -112,3 +112,46 @@ async def test_stream_without_an_answer_is_an_error(service, analyzer):
     with pytest.raises(EventAnalysisException, match="without an answer"):
         await analyzer.detect_anomalies(dt.timedelta(hours=1))
     assert len(service.requests) == 1
+
+
+async def test_statistics_measure_what_they_are_told(service, analyzer):
+    """Durations, values and how many are told go into the request; values, hours and failures come out."""
+    group = service.answer.statistics.statistics.add(event_type="job", count=3, failures=1, hours_of_week=[1] * 168)
+    group.values.add(field="source", distinct=2, top=[pb.ValueCount(value="a", count=2)])
+    measures = StatisticsMeasures(duration_field="payload.took", value_fields=("source",), top_values=1)
+    (found,) = await analyzer.group_statistics(measures=measures)
+    asked = service.requests[0].statistics
+    assert (asked.duration_field, list(asked.value_fields), asked.top_values) == ("payload.took", ["source"], 1)
+    assert found.values == {"source": FieldValues(2, distinct_estimated=False, top={"a": 2}, undercount_max=0)}
+    assert (found.failures, len(found.hours_of_week)) == (1, 168)
+
+
+async def test_ranges_are_compared(service, analyzer):
+    """A change without a rate there has no ratio."""
+    service.answer.statistics.changes.add(count=5, other_count=0, surprise=3.0)
+    other = _START - dt.timedelta(days=7), _START - dt.timedelta(days=7) + dt.timedelta(hours=1)
+    (change,) = await analyzer.compare_statistics(_RANGE, other)
+    assert (change.count, change.other_count, change.rate_ratio, change.surprise) == (5, 0, None, 3.0)
+    asked = service.requests[0].statistics
+    assert asked.compare_with.start.ToDatetime(dt.UTC) == other[0]
+    assert list(asked.group_by) == ["type"]
+
+
+async def test_fields_of_a_chain_are_handed_on(service, analyzer):
+    """Those that are named; related chains only where they are wanted."""
+    service.answer.chain.spans.clear()
+    service.answer.chain.SetInParent()
+    await analyzer.trace_event_chain("c", fields=ChainFields(span_id="payload.id"), include_related=False)
+    asked = service.requests[0].chain
+    assert (asked.fields.span_id, asked.fields.parent_id, asked.include_related) == ("payload.id", "", False)
+
+
+async def test_numbers_out_of_range_are_refused_by_name(service, analyzer):
+    """Before anything is sent."""
+    with pytest.raises(EventValidationException, match="min_occurrence"):
+        await analyzer.analyze_patterns(dt.timedelta(hours=1), -1)
+    with pytest.raises(EventValidationException, match="top_values"):
+        await analyzer.group_statistics(measures=StatisticsMeasures(top_values=-1))
+    with pytest.raises(EventValidationException, match="at is"):
+        await analyzer.fold_state("type = 'a'", at=2**63)
+    assert not service.requests
