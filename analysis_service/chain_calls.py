@@ -61,6 +61,8 @@ class ChainCalls:
     async def trace(self, request: pb.TraceEventChainRequest, job: Job) -> pb.TraceEventChainResponse:
         """One chain."""
         fields = asked.span_fields(request.fields)
+        if request.drawing not in pb.ChainDrawing.values():
+            raise invalid_field("drawing", f"has the unknown value {request.drawing}")
         events = await self._chain_events(request.correlation_id, fields, job)
         if not len(events):
             return pb.TraceEventChainResponse(coverage=messages.coverage(job.coverage))

@@ -9,14 +9,9 @@ from collections.abc import Generator
 import pyarrow as pa
 
 from query_service.aggregation import Aggregation, aggregate
-from query_service.question import Question
-from query_service.reading import Engine, nothing
-from query_service.tallying import Part, Tallying
-from query_service.work import Work
-from shared.clock import Clock
+from query_service.reading import nothing
+from query_service.tallying import Errand, Part, Tallying
 from shared.columns.arrow import compute as pc
-from shared.log.committed_position import Committed
-from shared.log.types import Position
 
 GROUP_BYTES_MAX = 64 * 1024 * 1024
 _FIRST_ROWS = 262_144
@@ -25,19 +20,8 @@ _FIRST_ROWS = 262_144
 class Aggregating(Tallying):
     """Sums from a position on. See Tallying; what matched are the events that were summed."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        question: Question,
-        committed: Committed,
-        work: Work,
-        clock: Clock,
-        *,
-        start: Position,
-        aggregation: Aggregation,
-    ) -> None:
-        paths = question.payload_paths + aggregation.payload_paths
-        super().__init__(engine, question, committed, work, clock, start=start, paths=paths)
+    def __init__(self, errand: Errand, aggregation: Aggregation) -> None:
+        super().__init__(errand, errand.question.payload_paths + aggregation.payload_paths)
         self._aggregation = aggregation
         self._groups = nothing(aggregation.schema)
         self._fitting_rows: int | None = None

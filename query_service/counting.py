@@ -2,18 +2,12 @@
 
 from hashlib import blake2b
 
-from query_service.question import Question
-from query_service.reading import Engine
 from query_service.statements import Window, counts
-from query_service.tallying import Part, Tallying
-from query_service.work import Work
-from shared.clock import Clock
+from query_service.tallying import Errand, Part, Tallying
 from shared.filters.printer import print_filter
 from shared.log.bounded_cache import BoundedCache
-from shared.log.committed_position import Committed
 from shared.log.sealed_files import Identity
 from shared.log.segment_columns import ParquetColumns
-from shared.log.types import Position
 
 # A count that is remembered: of a file, by the digest of a condition.
 CountKey = tuple[str, Identity, str]
@@ -24,21 +18,11 @@ COUNTS_MAX = 100_000
 class Counting(Tallying):
     """Counts from a position on: the events that matched. See Tallying."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        question: Question,
-        committed: Committed,
-        work: Work,
-        clock: Clock,
-        *,
-        start: Position,
-        cache: CountCache,
-    ) -> None:
-        super().__init__(engine, question, committed, work, clock, start=start, paths=question.payload_paths)
+    def __init__(self, errand: Errand, cache: CountCache) -> None:
+        super().__init__(errand, errand.question.payload_paths)
         self._cache = cache
         # Expressions may be long, and there may be as many as counts are kept.
-        self._condition = blake2b(print_filter(question.tree).encode(), digest_size=16).hexdigest()
+        self._condition = blake2b(print_filter(errand.question.tree).encode(), digest_size=16).hexdigest()
 
     def _tally(self, parts: list[Part]) -> tuple[int, bool]:
         keys = [self._key(part) for part in parts]

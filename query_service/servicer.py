@@ -25,6 +25,7 @@ from query_service.question import Order, Question
 from query_service.reading import Costs, Engine, Reading
 from query_service.readings import Asked, Page, PageReading, open_reading, read_page, worth_a_step
 from query_service.scan_projection import ScanProjection
+from query_service.tallying import Errand
 from query_service.work import Work
 from shared.clock import Clock
 from shared.columns.answers import AnswerEncoder
@@ -34,7 +35,6 @@ from shared.filters.printer import print_filter
 from shared.log.committed_position import Committed
 from shared.log.log_reader import LogReader
 from shared.log.token_key import TokenKey
-from shared.log.types import Position
 from shared.rpc.call import Context
 from shared.rpc.service import raw_response
 
@@ -173,10 +173,7 @@ class QueryServicer:
         committed = await self._committed(request.selection, context)
         call = self._call("count", request, request.selection, committed, context, token=request.resume_token)
         with self._searches.admitted(), timed(call.work):
-            start = await self._searches.run(lambda: self._start(call), call.work)
-            counting = Counting(
-                self._engine, call.question, committed, call.work, self._clock, start=start, cache=self._counts
-            )
+            counting = Counting(await self._searches.run(lambda: self._errand(call), call.work), self._counts)
             while await self._searches.run(counting.step, call.work):
                 pass
         reached = counting.reached
@@ -217,10 +214,7 @@ class QueryServicer:
         schema = aggregation.schema.serialize().to_pybytes()
         yield pb.AggregateResponse(arrow_ipc=schema, snapshot_position=call.ticket.snapshot)
         with self._searches.admitted(), timed(call.work):
-            start = await self._searches.run(lambda: self._start(call), call.work)
-            aggregating = Aggregating(
-                self._engine, call.question, committed, call.work, self._clock, start=start, aggregation=aggregation
-            )
+            aggregating = Aggregating(await self._searches.run(lambda: self._errand(call), call.work), aggregation)
             async for groups in self._searches.steps(aggregating.steps(), call.work):
                 for piece in halves(groups, MESSAGE_BYTES_MAX):
                     batch = piece.serialize().to_pybytes() if piece.num_rows else b""
@@ -322,10 +316,11 @@ class QueryServicer:
     def _open(self, call: _Call, order: Order, limit: int | None) -> Reading[Any]:
         return open_reading(self._engine, self._clock, self._asked(call, order=order, limit=limit), call.work, EVENTS)
 
-    def _start(self, call: _Call) -> Position:
+    def _errand(self, call: _Call) -> Errand:
         place = call.ticket.place
-        assert not isinstance(place, tuple), "a count goes by position"
-        return place or call.question.first or self._engine.reader.first_position()
+        assert not isinstance(place, tuple), "sums go by position"
+        start = place or call.question.first or self._engine.reader.first_position()
+        return Errand(self._engine, call.question, call.committed, call.work, self._clock, start)
 
     def _token(self, call: _Call, request: Message, place: Any, left: int | None = None) -> str:
         ticket = Ticket(call.ticket.snapshot, call.ticket.now_ns, place, left)

@@ -43,29 +43,31 @@ class Part:
     window: Window
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a pass is about, in what time it is done, and at which position it begins."""
+
+    engine: Engine
+    question: Question
+    committed: Committed
+    work: Work
+    clock: Clock
+    start: Position
+
+
 class Tallying(ABC):
     """A pass from a position on. One thread at a time may use it."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        question: Question,
-        committed: Committed,
-        work: Work,
-        clock: Clock,
-        *,
-        start: Position,
-        paths: tuple[JsonPath, ...],
-    ) -> None:
+    def __init__(self, errand: Errand, paths: tuple[JsonPath, ...]) -> None:
         """paths: those of the payload that are read."""
-        self._engine = engine
-        self._question = question
-        self._work = work
-        self._clock = clock
+        self._engine = errand.engine
+        self._question = errand.question
+        self._work = errand.work
+        self._clock = errand.clock
         self._paths = paths
-        self._walk = Walk(engine.reader, question, committed)
+        self._walk = Walk(errand.engine.reader, errand.question, errand.committed)
         self._pace = Pace()
-        self.reached = Reached(start, "", Costs())
+        self.reached = Reached(errand.start, "", Costs())
 
     def step(self) -> bool:
         """Look at some more segments; whether there is more to look at. See `reached`.

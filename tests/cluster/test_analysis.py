@@ -123,6 +123,7 @@ def test_requests_that_make_no_sense_are_refused_by_field(receipt):
         (stub.DetectAnomalies, pb.DetectAnomaliesRequest(sensitivity=2), "sensitivity"),
         (stub.DetectAnomalies, pb.DetectAnomaliesRequest(value_fields=["x"]), "value_fields[0]"),
         (stub.TraceEventChain, pb.TraceEventChainRequest(), "correlation_id"),
+        (stub.TraceEventChain, pb.TraceEventChainRequest(correlation_id="x", drawing=99), "drawing"),
         (stub.PredictNext, pb.PredictNextRequest(), "correlation_id"),
         (stub.FoldState, pb.FoldStateRequest(reducer="nope"), "reducer"),
     ]

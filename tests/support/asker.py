@@ -17,7 +17,7 @@ from query_service.question import Order, Question
 from query_service.reading import DAMAGE, DEADLINE, Engine
 from query_service.readings import Asked, Place, open_reading, read_page
 from query_service.scan_projection import ScanProjection
-from query_service.tallying import Tallying
+from query_service.tallying import Errand, Tallying
 from query_service.work import Work
 from shared.clock import Clock
 from shared.columns.schema import EVENT_SCHEMA
@@ -146,10 +146,8 @@ class Asker:
     def count(self, asking: Asking, *, works: Iterator[Work]) -> int:
         """The count, with those that go on from it."""
 
-        def counting(work: Work, start: Position) -> Counting:
-            return Counting(
-                self.engine, self.question(asking), self.committed, work, self.clock, start=start, cache=self.counts
-            )
+        def counting(errand: Errand) -> Counting:
+            return Counting(errand, self.counts)
 
         def run(pass_: Counting) -> None:
             while pass_.step():
@@ -161,11 +159,8 @@ class Asker:
         """The rows of an aggregation, with those that go on from it."""
         rows: list[dict[str, Any]] = []
 
-        def aggregating(work: Work, start: Position) -> Aggregating:
-            question = self.question(asking)
-            return Aggregating(
-                self.engine, question, self.committed, work, self.clock, start=start, aggregation=aggregation
-            )
+        def aggregating(errand: Errand) -> Aggregating:
+            return Aggregating(errand, aggregation)
 
         def run(pass_: Aggregating) -> None:
             for groups in pass_.steps():
@@ -183,14 +178,14 @@ class Asker:
         self,
         asking: Asking,
         works: Iterator[Work],
-        begin: Callable[[Work, Position], T],
+        begin: Callable[[Errand], T],
         run: Callable[[T], None],
     ) -> list[T]:
         """The passes of an answer: each goes on where the one before ended, the damage between them aside."""
         found: list[T] = []
         first = Position(asking.first) or self.engine.reader.first_position()
         for work in works:
-            pass_ = begin(work, first)
+            pass_ = begin(Errand(self.engine, self.question(asking), self.committed, work, self.clock, first))
             try:
                 run(pass_)
             except LogCorrupted as damage:
