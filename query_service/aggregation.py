@@ -42,8 +42,11 @@ _SUMS = (
     "min(v) AS value_min",
     "max(v) AS value_max",
 )
-# DuckDB means infinity by the ends of the range.
-_NANOSECONDS = f"coalesce(epoch_ns(timestamp), CASE WHEN timestamp = 'infinity' THEN {_NS_MAX} ELSE -{_NS_MAX} END)"
+# DuckDB means infinity by the ends of the range; what epoch_ns makes of it depends on the statistics of a file.
+_NANOSECONDS = (
+    f"CASE WHEN timestamp = 'infinity' THEN {_NS_MAX} WHEN timestamp = '-infinity' THEN -{_NS_MAX} "
+    "ELSE epoch_ns(timestamp) END"
+)
 _TIME = EVENT_SCHEMA.field("timestamp").type
 
 

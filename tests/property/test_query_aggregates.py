@@ -18,10 +18,11 @@ from query_service.asked_columns import AskedColumn
 from query_service.database import Database
 from query_service.question import Order
 from query_service.work import Work
+from shared.filters.tree import Everything
 from tests.support.asker import MIB, Asker, Asking, askings
 from tests.support.fake_clock import TickingClock
 from tests.support.reference_filter import NOTHING, parse
-from tests.support.small_logs import Event, plans, small_steps, write_log
+from tests.support.small_logs import Event, SegmentPlan, plans, small_steps, write_log
 
 SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 VALUE = "payload.a"
@@ -172,3 +173,17 @@ def test_sums_in_a_hurry_add_up(database, folder, plan, asking, aggregation, bud
     asker = Asker(write_log(Path(tempfile.mkdtemp(dir=folder)), plan), database)
     asker.clock = TickingClock()
     _check(asker, asking, aggregation, (Work(asker.clock, budget_s) for _ in range(1000)))
+
+
+@pytest.mark.parametrize("times", [(-(2**63) + 1, -(2**63), 3), (2**63 - 1, 2**63 - 2, -1), (-(2**63) + 1, 2**63 - 1)])
+def test_the_ends_of_time_are_times(database, folder, times):
+    """DuckDB means infinity by two of them."""
+    event: Event = {"type": "a", "source": "", "correlation_id": None, "payload": "{}", "host": "", "version": "1"}
+    frame = [event | {"timestamp": time, "user": None, "session_id": None, "tags": []} for time in times]
+    plan = [SegmentPlan([frame], sealed=True, damaged=None), SegmentPlan([frame], sealed=False, damaged=None)]
+    asker = Asker(write_log(Path(tempfile.mkdtemp(dir=folder)), plan), database)
+    for bucket_ns in (0, BUCKET_NS):
+        aggregation = check_aggregation(
+            ["type"], time_bucket_ns=bucket_ns, value_field="", by_value=False, value_error=0.0
+        )
+        _check(asker, Asking(Everything()), aggregation, asker.patient())
