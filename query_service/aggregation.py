@@ -1,7 +1,7 @@
 """Sums of events by group: what a request may ask for, and its statement. Pure.
 
-A row has the group's fields, then `time` and `value` where they are grouped by, `count`, and unless it is a group of
-a value `first` and `last`, the smallest and the largest timestamp; with a value field also `value_count`,
+A row has the group's fields, then `time` and `value` where they are grouped by, and `count`; with times also `first`
+and `last`, the smallest and the largest timestamp; with a value field that is not grouped by `value_count`,
 `value_mean`, `value_squares` (the sum of the squared deviations from the mean), `value_min` and `value_max`.
 
 Invariant: rows of the same group add up, whatever events they are of; those of means and squares by the formulas of
@@ -75,12 +75,12 @@ class Aggregation:
         columns += [pa.field("time", _TIME)] if self.time_bucket_ns else []
         columns += [pa.field("value", pa.float64())] if self.by_value else []
         columns.append(pa.field("count", pa.uint64()))
-        if not self.by_value:
+        if self.time_bucket_ns:
             columns += [pa.field("first", _TIME), pa.field("last", _TIME)]
-            if self.value is not None:
-                columns.append(pa.field("value_count", pa.uint64()))
-                names = ("value_mean", "value_squares", "value_min", "value_max")
-                columns += [pa.field(name, pa.float64()) for name in names]
+        if self.value is not None and not self.by_value:
+            columns.append(pa.field("value_count", pa.uint64()))
+            names = ("value_mean", "value_squares", "value_min", "value_max")
+            columns += [pa.field(name, pa.float64()) for name in names]
         return pa.schema(columns)
 
     def finish(self, found: pa.RecordBatch) -> pa.RecordBatch:
@@ -138,8 +138,10 @@ def aggregate(relations: Sequence[tuple[Columns, Window]], question: Question, a
     if aggregation.by_value:
         keys.append(_bucket(aggregation.value_error, builder) if aggregation.value_error else "v AS value")
     sums = ["count(*) AS count"]
-    if not aggregation.by_value:
-        sums += ["min(t) AS first", "max(t) AS last", *(_SUMS if aggregation.value else ())]
+    if aggregation.time_bucket_ns:
+        sums += ["min(t) AS first", "max(t) AS last"]
+    if aggregation.value is not None and not aggregation.by_value:
+        sums += _SUMS
     return builder.statement(
         f"SELECT {', '.join([*keys, *sums])} FROM ({' UNION ALL '.join(parts)})"  # noqa: S608
         f"{' WHERE v IS NOT NULL' if aggregation.by_value else ''} GROUP BY ALL HAVING count(*) > 0"
@@ -151,9 +153,9 @@ def _what(aggregation: Aggregation, columns: Columns, builder: Builder) -> str:
     values = [f"{column_sql(each, columns.promoted, builder)} AS k{at}" for at, each in enumerate(aggregation.fields)]
     if aggregation.value is not None:
         values.append(f"{column_sql(aggregation.value, columns.promoted, builder)} AS v")
-    if aggregation.time_bucket_ns or not aggregation.by_value:
+    if aggregation.time_bucket_ns:
         values.append(f"{_NANOSECONDS} AS t")
-    return ", ".join(values)
+    return ", ".join(values) or "1"
 
 
 def _starts(numbers: Any, width_ns: int) -> Any:

@@ -1,8 +1,8 @@
 """What statistics ask for: sums of events by group, which the query service makes of them.
 
 The rows that answer have the fields by which they are grouped, as texts, `time` and `value` where they are grouped by
-them, and `count`; unless by value also `first`, `last`, and with a value field `value_count`, `value_mean`,
-`value_squares`, `value_min` and `value_max`. Rows of the same group add up.
+them, and `count`; with times also `first` and `last`; with a value field that is not grouped by `value_count`,
+`value_mean`, `value_squares`, `value_min` and `value_max`. Rows of the same group add up.
 """
 
 from dataclasses import dataclass

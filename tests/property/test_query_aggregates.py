@@ -117,12 +117,12 @@ def _check(asker: Asker, asking: Asking, aggregation: Aggregation, works: Iterat
         rows = found[key]
         assert sum(row["count"] for row in rows) == len(events)
         numbers = sorted(number for event in events if (number := _number(event)) is not None)
+        if aggregation.time_bucket_ns:
+            assert min(row["first"] for row in rows) == min(event["timestamp"] for event in events)
+            assert max(row["last"] for row in rows) == max(event["timestamp"] for event in events)
         if aggregation.by_value:
             _check_values(rows, numbers, aggregation.value_error)
-            continue
-        assert min(row["first"] for row in rows) == min(event["timestamp"] for event in events)
-        assert max(row["last"] for row in rows) == max(event["timestamp"] for event in events)
-        if aggregation.value is not None:
+        elif aggregation.value is not None:
             _check_moments(rows, numbers)
 
 

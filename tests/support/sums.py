@@ -35,11 +35,11 @@ def sums_of(events: EventColumns, sums: Sums) -> EventColumns:
     columns: dict[str, Any] = {name: [key[at] for key in groups] for at, name in enumerate(names)}
     rows = [np.array(each) for each in groups.values()]
     columns["count"] = pa.array([len(each) for each in rows], pa.uint64())
-    if not sums.by_value:
+    if sums.time_bucket_s:
         columns["first"] = pa.array([int(events.times[each].min()) for each in rows], _TIME)
         columns["last"] = pa.array([int(events.times[each].max()) for each in rows], _TIME)
-        if sums.value_field:
-            columns |= _moments(_numbers(events, sums.value_field), rows)
+    if sums.value_field and not sums.by_value:
+        columns |= _moments(_numbers(events, sums.value_field), rows)
     if sums.time_bucket_s:
         columns["time"] = pa.array(columns["time"], _TIME)
     for name in names:
