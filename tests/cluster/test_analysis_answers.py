@@ -67,6 +67,33 @@ def test_a_long_chain_comes_with_its_events_in_its_order(logged):
     assert not answer.coverage.notes
 
 
+def test_answers_with_large_events_are_not_too_large(module_cluster, tmp_path):
+    """The first events of a chain that fit; patterns with all of their sample events or none. Both are said."""
+    large = [
+        {
+            "type": ("filled", "emptied")[at % 2],
+            "source": "s",
+            "correlation_id": "large",
+            "timestamp": _START + at * _SECOND,
+            "payload": {"at": at, "text": "x" * 300_000},
+        }
+        for at in range(24)
+    ]
+    with module_cluster("large") as cluster, analysis_of(cluster, tmp_path) as stub:
+        log_documents(cluster, reversed(large))
+        chain = stub.TraceEventChain(pb.TraceEventChainRequest(correlation_id="large"), timeout=CALL_S_MAX)
+        assert [orjson.loads(event.payload_json)["at"] for event in chain.events] == list(range(6))
+        assert len(chain.spans) == 24
+        assert chain.coverage.notes == ["events has 6 of the 24 events; spans has the positions of all"]
+        request = pb.AnalyzePatternsRequest(time_range=_EVER, min_occurrence=2)
+        found = stub.AnalyzePatterns(request, timeout=CALL_S_MAX)
+        told = [pattern for pattern in found.patterns if pattern.events]
+        assert 0 < len(told) < len(found.patterns)
+        assert all(len(pattern.events) == min(len(pattern.event_types), 10) for pattern in told if pattern.cases)
+        assert found.ByteSize() < 4 * 1024 * 1024
+        assert any("no sample events" in note for note in found.coverage.notes)
+
+
 def test_expressions_of_patterns_find_numbers_within_their_range(logged):
     """Cases are told apart by a number of the payload: each expression finds events, none outside of the range."""
     cluster, stub = logged
