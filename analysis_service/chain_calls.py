@@ -26,6 +26,7 @@ from analysis_service.scan_columns import ScanColumns
 from analysis_service.statistics.cache import AnswerCache
 from shared.clock import Clock
 from shared.errors import invalid_field
+from shared.events.limits import TEXT_BYTES_MAX
 from shared.rpc.filters import nanoseconds
 
 # So that an answer about a chain is below the 64 MiB that our clients take, whatever its events are called.
@@ -40,6 +41,8 @@ _POSITION_MAX = 2**63 - 1
 _DAY_NS = 24 * _HOUR_NS
 _WEEK_S = 7 * 86_400.0
 _RELATED_FIELDS = ("metadata.session_id", *LINK_FIELDS)
+# Of an expression of at most 8 KiB, that each of these fields may have.
+_RELATED_BYTES_MAX = 1_000
 _DRAWINGS = {
     pb.CHAIN_DRAWING_TEXT: draw_text,
     pb.CHAIN_DRAWING_MERMAID: draw_mermaid,
@@ -121,6 +124,7 @@ class ChainCalls:
             raise invalid_field("correlation_id", "and event_types: set exactly one of them")
         types = list(request.event_types)
         if request.correlation_id:
+            _check_correlation_id(request.correlation_id)
             columns = ScanColumns(["correlation_id"])
             expression = equals("correlation_id", request.correlation_id)
             wanted = Wanted(event_pb2.EventFilters(), columns, (expression,))
@@ -166,8 +170,7 @@ class ChainCalls:
         )
 
     async def _chain_events(self, correlation_id: str, fields: SpanFields, job: Job) -> EventColumns:
-        if not correlation_id:
-            raise invalid_field("correlation_id", "is missing")
+        _check_correlation_id(correlation_id)
         columns = asked.span_columns(fields, _RELATED_FIELDS)
         wanted = Wanted(event_pb2.EventFilters(), columns, (equals("correlation_id", correlation_id),))
         events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
@@ -194,9 +197,13 @@ class ChainCalls:
         """Chains of the same session, those that the chain names and those that name it."""
         ways = [equals(field, correlation_id) for field in LINK_FIELDS]
         ways += [
-            one_of("metadata.session_id" if field == "metadata.session_id" else "correlation_id", values)
+            one_of(
+                "metadata.session_id" if field == "metadata.session_id" else "correlation_id",
+                values,
+                bytes_max=_RELATED_BYTES_MAX,
+            )
             for field in _RELATED_FIELDS
-            if (values := [text for text in events.labels(field).values if text])
+            if (values := [text for text in events.labels(field).values if 0 < len(text.encode()) <= TEXT_BYTES_MAX])
         ]
         wanted = Wanted(
             event_pb2.EventFilters(expression=" OR ".join(ways)), ScanColumns(["correlation_id", *_RELATED_FIELDS])
@@ -229,6 +236,16 @@ class ChainCalls:
         if not job.coverage.partial_reason and not wanted.uses_now:
             self._models.put(key, model, snapshot_position=job.coverage.snapshot_position)
         return model
+
+
+def _check_correlation_id(given: str) -> None:
+    """Raises EventValidationException (INVALID_FIELD) for what no event has."""
+    if not given:
+        raise invalid_field("correlation_id", "is missing")
+    if len(given.encode()) > TEXT_BYTES_MAX:
+        raise invalid_field(
+            "correlation_id", f"has {len(given.encode())} bytes; no event has more than {TEXT_BYTES_MAX}"
+        )
 
 
 def _measured(events: EventColumns, fields: SpanFields, job: Job) -> tuple[Spans, Timing]:

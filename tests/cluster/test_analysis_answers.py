@@ -67,6 +67,31 @@ def test_a_long_chain_comes_with_its_events_in_its_order(logged):
     assert not answer.coverage.notes
 
 
+def test_chain_with_many_long_links_finds_its_relatives(logged):
+    """Also where all of its sessions and links together are longer than a filter may be."""
+    cluster, stub = logged
+    names = [f"{number:03}".ljust(250, "'") for number in range(60)]
+    links = ("caused_by", "parent_correlation_id", "pipeline_run")
+    log_documents(
+        cluster,
+        [
+            {
+                "type": "linked",
+                "source": "links",
+                "correlation_id": correlation_id,
+                "timestamp": _START,
+                "metadata": {"session_id": name},
+                "payload": dict.fromkeys(links, name + "s"),
+            }
+            for correlation_id, names_of in (("linking", names), ("neighbour", names[:1]))
+            for name in names_of
+        ],
+    )
+    request = pb.TraceEventChainRequest(correlation_id="linking", include_related=True)
+    related = stub.TraceEventChain(request, timeout=CALL_S_MAX).related
+    assert [each.correlation_id for each in related if each.relation == "same session"] == ["neighbour"]
+
+
 def test_answers_with_large_events_are_not_too_large(module_cluster, tmp_path):
     """The first events of a chain that fit; patterns with all of their sample events or none. Both are said."""
     large = [
@@ -120,6 +145,8 @@ def test_expressions_of_patterns_find_numbers_within_their_range(logged):
             pb.TraceEventChainRequest(correlation_id="long", fields=pb.ChainFields(span_id="metadata.tags")),
             "fields.span_id",
         ),
+        ("TraceEventChain", pb.TraceEventChainRequest(correlation_id="x" * 9_000), "correlation_id"),
+        ("PredictNext", pb.PredictNextRequest(correlation_id="é" * 128), "correlation_id"),
     ],
 )
 def test_wrong_fields_are_named_as_the_caller_named_them(logged, method, request_, named):
