@@ -9,7 +9,7 @@ from eventlog.v1 import event_pb2
 
 from analysis_service import asked, messages
 from analysis_service.chains.causes import rank_causes
-from analysis_service.chains.chain import Chain, chain_of
+from analysis_service.chains.chain import chain_of
 from analysis_service.chains.drawing import draw_graphviz, draw_mermaid, draw_text
 from analysis_service.chains.related import LINK_FIELDS, related_chains
 from analysis_service.chains.shape import Comparison, compare_with_usual
@@ -19,15 +19,20 @@ from analysis_service.columns import EventColumns, Mask, together
 from analysis_service.desk import Job
 from analysis_service.expressions import equals, one_of
 from analysis_service.fold import FoldedEvent, Snapshot, StateFolder, decode_events, nearest_snapshot, reducer_of
-from analysis_service.log_source import LogSource, Wanted
+from analysis_service.log_source import SAMPLE_BYTES_MAX, LogSource, Wanted
 from analysis_service.patterns.cases import group_into_cases
 from analysis_service.prediction import NextEventModel
 from analysis_service.scan_columns import ScanColumns
 from analysis_service.statistics.cache import AnswerCache
 from shared.clock import Clock
 from shared.errors import invalid_field
+from shared.events.limits import TEXT_BYTES_MAX
 from shared.rpc.filters import nanoseconds
 
+# So that an answer about a chain is below the 64 MiB that our clients take, whatever its events are called.
+CHAIN_EVENTS_MAX = 100_000
+# Of an answer with its events: gRPC's clients take 4 MiB unless told otherwise.
+ANSWER_BYTES_MAX = 3_600_000
 # Snapshots that are kept between calls: so many for each state, of at most so many bytes.
 SNAPSHOTS_KEPT, SNAPSHOT_BYTES_MAX = 16, 64 * 1024
 _IN_A_CHAIN = "correlation_id IS NOT NULL"
@@ -36,6 +41,8 @@ _POSITION_MAX = 2**63 - 1
 _DAY_NS = 24 * _HOUR_NS
 _WEEK_S = 7 * 86_400.0
 _RELATED_FIELDS = ("metadata.session_id", *LINK_FIELDS)
+# Of an expression of at most 8 KiB, that each of these fields may have.
+_RELATED_BYTES_MAX = 1_000
 _DRAWINGS = {
     pb.CHAIN_DRAWING_TEXT: draw_text,
     pb.CHAIN_DRAWING_MERMAID: draw_mermaid,
@@ -66,11 +73,8 @@ class ChainCalls:
         events = await self._chain_events(request.correlation_id, fields, job)
         if not len(events):
             return pb.TraceEventChainResponse(coverage=messages.coverage(job.coverage))
-        chain = await job.compute(lambda: _chain(events, fields), "chain")
-        texts = await self._source.at_positions(chain.positions.tolist(), job.coverage, timeout_s=job.reading_s)
-        answer = messages.chain(chain, texts)
-        if draw := _DRAWINGS.get(request.drawing):
-            answer.drawing = draw(chain)
+        answer = await job.compute(lambda: _chain(events, fields, request.drawing), "chain")
+        await self._add_events(answer, job)
         if request.include_related:
             answer.related.extend(await self._related(request.correlation_id, events, job))
         answer.coverage.CopyFrom(messages.coverage(job.coverage))
@@ -120,6 +124,7 @@ class ChainCalls:
             raise invalid_field("correlation_id", "and event_types: set exactly one of them")
         types = list(request.event_types)
         if request.correlation_id:
+            _check_correlation_id(request.correlation_id)
             columns = ScanColumns(["correlation_id"])
             expression = equals("correlation_id", request.correlation_id)
             wanted = Wanted(event_pb2.EventFilters(), columns, (expression,))
@@ -165,19 +170,40 @@ class ChainCalls:
         )
 
     async def _chain_events(self, correlation_id: str, fields: SpanFields, job: Job) -> EventColumns:
-        if not correlation_id:
-            raise invalid_field("correlation_id", "is missing")
+        _check_correlation_id(correlation_id)
         columns = asked.span_columns(fields, _RELATED_FIELDS)
         wanted = Wanted(event_pb2.EventFilters(), columns, (equals("correlation_id", correlation_id),))
-        return await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        events = await self._source.events(wanted, job.coverage, timeout_s=job.reading_s)
+        if len(events) <= CHAIN_EVENTS_MAX:
+            return events
+        job.coverage.cut("EVENTS_MAX")
+        job.coverage.notes.append(
+            f"only the first {CHAIN_EVENTS_MAX} of the chain's {len(events)} events were looked at"
+        )
+        return events.take(np.arange(CHAIN_EVENTS_MAX))
+
+    async def _add_events(self, answer: pb.TraceEventChainResponse, job: Job) -> None:
+        """The events of the spans, as many of the first ones as a message has room for."""
+        positions = [span.position for span in answer.spans]
+        room = min(SAMPLE_BYTES_MAX, ANSWER_BYTES_MAX - answer.ByteSize())
+        found = await self._source.at_positions(positions, job.coverage, timeout_s=job.reading_s, bytes_max=room)
+        answer.events.extend(found[position] for position in positions if position in found)
+        if len(found) < len(positions):
+            job.coverage.notes.append(
+                f"events has {len(found)} of the {len(positions)} events; spans has the positions of all"
+            )
 
     async def _related(self, correlation_id: str, events: EventColumns, job: Job) -> list[pb.RelatedChain]:
         """Chains of the same session, those that the chain names and those that name it."""
         ways = [equals(field, correlation_id) for field in LINK_FIELDS]
         ways += [
-            one_of("metadata.session_id" if field == "metadata.session_id" else "correlation_id", values)
+            one_of(
+                "metadata.session_id" if field == "metadata.session_id" else "correlation_id",
+                values,
+                bytes_max=_RELATED_BYTES_MAX,
+            )
             for field in _RELATED_FIELDS
-            if (values := [text for text in events.labels(field).values if text])
+            if (values := [text for text in events.labels(field).values if 0 < len(text.encode()) <= TEXT_BYTES_MAX])
         ]
         wanted = Wanted(
             event_pb2.EventFilters(expression=" OR ".join(ways)), ScanColumns(["correlation_id", *_RELATED_FIELDS])
@@ -212,6 +238,16 @@ class ChainCalls:
         return model
 
 
+def _check_correlation_id(given: str) -> None:
+    """Raises EventValidationException (INVALID_FIELD) for what no event has."""
+    if not given:
+        raise invalid_field("correlation_id", "is missing")
+    if len(given.encode()) > TEXT_BYTES_MAX:
+        raise invalid_field(
+            "correlation_id", f"has {len(given.encode())} bytes; no event has more than {TEXT_BYTES_MAX}"
+        )
+
+
 def _measured(events: EventColumns, fields: SpanFields, job: Job) -> tuple[Spans, Timing]:
     """The events as spans with their times. Raises Unwanted."""
     job.budget.begin("spans")
@@ -220,9 +256,13 @@ def _measured(events: EventColumns, fields: SpanFields, job: Job) -> tuple[Spans
     return spans, measure(spans)
 
 
-def _chain(events: EventColumns, fields: SpanFields) -> Chain:
+def _chain(events: EventColumns, fields: SpanFields, drawing: pb.ChainDrawing.ValueType) -> pb.TraceEventChainResponse:
     spans = find_spans(events, fields)
-    return chain_of(events, spans, measure(spans), 0)
+    chain = chain_of(events, spans, measure(spans), 0)
+    answer = messages.chain(chain)
+    if draw := _DRAWINGS.get(drawing):
+        answer.drawing = draw(chain)
+    return answer
 
 
 def _other_chains(events: EventColumns, correlation_id: str) -> Mask:

@@ -1,11 +1,12 @@
 """Statistics, patterns and anomalies of a stretch of history: what their RPCs do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from eventlog.v1 import analysis_service_pb2 as pb
+from eventlog.v1 import event_pb2
 
 from analysis_service import asked, messages
 from analysis_service.anomalies.detect import Options
@@ -15,7 +16,7 @@ from analysis_service.columns import EventColumns
 from analysis_service.coverage import Coverage
 from analysis_service.desk import Job
 from analysis_service.expressions import all_of, between, equals
-from analysis_service.log_source import LogSource, Wanted
+from analysis_service.log_source import SAMPLE_BYTES_MAX, LogSource, Wanted
 from analysis_service.patterns.pattern import Pattern, PatternRequest
 from analysis_service.registry import Analysis, checked_parameters, chosen, refuse_unknown
 from analysis_service.scan_columns import ScanColumns
@@ -92,10 +93,8 @@ class HistoryCalls:
         found = await job.compute(find)
         positions = [position for each in found for position in each.samples[:SAMPLE_EVENTS_MAX]]
         samples = await self._source.at_positions(positions, job.coverage, timeout_s=job.reading_s)
-        return pb.AnalyzePatternsResponse(
-            patterns=[messages.pattern(each, samples, events_max=SAMPLE_EVENTS_MAX) for each in found],
-            coverage=messages.coverage(job.coverage),
-        )
+        patterns = await job.compute(lambda: _with_samples(found, samples, job.coverage))
+        return pb.AnalyzePatternsResponse(patterns=patterns, coverage=messages.coverage(job.coverage))
 
     async def anomalies(self, request: pb.DetectAnomaliesRequest, job: Job) -> pb.DetectAnomaliesResponse:
         """Incidents by all analyses that are asked for."""
@@ -237,6 +236,26 @@ def _patterns(
     if searched.budget.spent():
         coverage.cut("DEADLINE")
     return found
+
+
+def _with_samples(
+    found: Sequence[Pattern], samples: Mapping[int, event_pb2.Event], coverage: Coverage
+) -> list[pb.EventPattern]:
+    """Patterns with their sample events: all of them or none, for patterns that the answer has room for."""
+    patterns, room, without = [], SAMPLE_BYTES_MAX, 0
+    for each in found:
+        positions = each.samples[:SAMPLE_EVENTS_MAX]
+        events = [samples[position] for position in positions if position in samples]
+        size = sum(event.ByteSize() for event in events)
+        fits = len(events) == len(positions) and size <= room
+        room -= size if fits else 0
+        without += not fits
+        patterns.append(messages.pattern(each, events if fits else ()))
+    if without:
+        coverage.notes.append(
+            f"{without} of {len(patterns)} patterns have no sample events: no room or no time was left"
+        )
+    return patterns
 
 
 def _begins(analysis: Analysis, budget: Budget, coverage: Coverage) -> bool:

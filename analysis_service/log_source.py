@@ -26,10 +26,11 @@ from shared.rpc.filters import tree_of
 from shared.rpc.remote_error import from_rpc_error
 
 EVENTS_MAX = 3_000_000
-# Events that an answer has whole: a message holds 4 MiB, and more than events.
+# Events that an answer has whole: many clients take no message of more than 4 MiB, and an answer has more than events.
 SAMPLES_MAX, SAMPLE_BYTES_MAX = 10_000, 2 * 1024 * 1024
-# Of one question: a filter expression has at most 8 KiB, and a position at most 19 digits.
-_POSITIONS_AT_ONCE = 200
+# Of one question: a filter expression has at most 8 KiB, and a position at most 19 digits. Of the first question fewer,
+# for events may be large.
+_POSITIONS_AT_ONCE, _POSITIONS_AT_FIRST = 200, 16
 _DAMAGE_NOTE = "the log is damaged: nothing behind that was looked at; VerifyLog names the positions that are lost"
 
 
@@ -142,29 +143,35 @@ class LogSource:
         return columns_of([each.table for each in sample.kept], wanted.columns)
 
     async def at_positions(
-        self, positions: Iterable[int], coverage: Coverage, *, timeout_s: float
+        self, positions: Iterable[int], coverage: Coverage, *, timeout_s: float, bytes_max: int = SAMPLE_BYTES_MAX
     ) -> dict[int, event_pb2.Event]:
-        """Events by position: the first ones of those wanted, SAMPLES_MAX or SAMPLE_BYTES_MAX of them, about.
+        """Events by position: the first ones of those wanted, at most SAMPLES_MAX, of at most bytes_max together.
 
-        What is left out, or cannot be read, the coverage says. Raises EventException.
+        Missing are those that do not fit, and those that cannot be read in time or at all. Raises EventException.
         """
-        wanted = list(dict.fromkeys(positions))
+        wanted = list(dict.fromkeys(positions))[:SAMPLES_MAX]
         found: dict[int, event_pb2.Event] = {}
-        asked, size = 0, 0
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
-        while asked < min(len(wanted), SAMPLES_MAX) and size < SAMPLE_BYTES_MAX and loop.time() < end_s:
-            some = sorted(wanted[asked : asked + _POSITIONS_AT_ONCE])
-            asked += len(some)
-            for event in await self._events_at(some, coverage, timeout_s=end_s - loop.time()):
-                found[event.position] = event
+        asked, at_once, size = 0, _POSITIONS_AT_FIRST, 0
+        while asked < len(wanted) and size < bytes_max:
+            some = wanted[asked : asked + at_once]
+            read = await self._events_at(sorted(some), coverage, timeout_s=end_s - loop.time())
+            for event in (read[position] for position in some if position in read):
                 size += event.ByteSize()
-        if len(found) < len(wanted):
-            left_out = len(wanted) - len(found)
-            coverage.notes.append(f"{left_out} of {len(wanted)} events are in the answer by their position only")
+                if size > bytes_max:
+                    break
+                found[event.position] = event
+            if coverage.partial_reason == "DEADLINE":
+                break
+            asked += len(some)
+            # As many as will fit if they are like those before, and perhaps one more.
+            at_once = min(_POSITIONS_AT_ONCE, 1 + max(0, bytes_max - size) * asked // max(1, size))
         return found
 
-    async def _events_at(self, positions: list[int], coverage: Coverage, *, timeout_s: float) -> list[event_pb2.Event]:
+    async def _events_at(
+        self, positions: list[int], coverage: Coverage, *, timeout_s: float
+    ) -> dict[int, event_pb2.Event]:
         """Events at a few ascending positions, as far as they can be read in time."""
         listed = ", ".join(map(str, positions))
         request = query_service_pb2.QueryRequest(
@@ -174,11 +181,13 @@ class LogSource:
                 until_position=positions[-1] + 1,
             )
         )
-        found: list[event_pb2.Event] = []
-        call = self._stub.Query(request, timeout=timeout_s)
+        found: dict[int, event_pb2.Event] = {}
+        call = self._stub.Query(request, timeout=max(0.0, timeout_s))
         try:
             async for response in call:
-                found.extend(response.events)
+                found.update((event.position, event) for event in response.events)
+                if response.HasField("summary"):
+                    _take_summary(coverage, response.summary)
         except grpc.RpcError as failure:
             if not _is_deadline(failure):
                 raise from_rpc_error(failure) from failure

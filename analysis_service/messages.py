@@ -21,7 +21,6 @@ from analysis_service.statistics.comparison import GroupChange
 from analysis_service.statistics.hours import by_hour_of_week
 
 NEXT_EVENTS_MAX = 20
-CHAIN_EVENTS_MAX = 10_000
 _SEVERITIES = {
     "minor": pb.ANOMALY_SEVERITY_MINOR,
     "major": pb.ANOMALY_SEVERITY_MAJOR,
@@ -113,11 +112,11 @@ def change(found: GroupChange, group_by: Sequence[str]) -> pb.StatisticsChange:
     return message
 
 
-def pattern(found: Pattern, samples: Mapping[int, event_pb2.Event], *, events_max: int) -> pb.EventPattern:
+def pattern(found: Pattern, events: Sequence[event_pb2.Event]) -> pb.EventPattern:
     """A pattern with its sample events."""
     message = pb.EventPattern(
         pattern_type=found.kind,
-        events=[samples[position] for position in found.samples[:events_max] if position in samples],
+        events=events,
         frequency=found.frequency,
         confidence=found.confidence,
         description=found.description,
@@ -155,11 +154,9 @@ def anomaly(found: Incident, *, incident_id: str = "") -> pb.Anomaly:
     return message
 
 
-def chain(found: Chain, events: Mapping[int, event_pb2.Event]) -> pb.TraceEventChainResponse:
-    """A chain with its events, without its related ones and its drawing."""
-    positions = found.positions.tolist()
+def chain(found: Chain) -> pb.TraceEventChainResponse:
+    """A chain without its events, its related ones and its drawing."""
     return pb.TraceEventChainResponse(
-        events=[events[position] for position in positions[:CHAIN_EVENTS_MAX] if position in events],
         duration=duration(found.duration_ns),
         spans=[_span(found, number) for number in range(len(found))],
         waiting=duration(found.waiting_ns),

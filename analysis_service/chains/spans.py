@@ -6,6 +6,8 @@ which no event has such an id is nested by time instead (see `nesting`) and mark
 Invariants:
 - Neither the order of the events nor repeated delivery changes the answer: a span id counts once in a chain, its
   first event by time and position; an event without one counts once by its position.
+- A chain is at most 2^63 nanoseconds long, 292 years: what lies beyond that from its start is moved there, so that no
+  difference of its times overflows.
 - Spans are ordered by chain, then by start, the longer first, then by position. Parents are span numbers.
 - Every chain has a virtual span of number len(spans) + chain: the parent of its roots and orphans, as long as they
   are together. Orphans are spans whose parent is not there, or that would close a circle.
@@ -19,6 +21,9 @@ from analysis_service.chains.nesting import nest_by_time
 from analysis_service.columns import MISSING, EventColumns, Integers, Mask
 
 _MS_NS = 1_000_000
+# Times are kept so far from the ends of 64 bits that nesting may add its slack to them.
+_MARGIN_NS = 2_000_000_000
+_FIRST_NS, _LAST_NS = -(2**63) + _MARGIN_NS, 2**63 - 1 - _MARGIN_NS
 # An event of these words tells of something that is over: its duration lies before it.
 _END_WORDS = {"completed", "finished", "failed", "stopped", "ended", "done", "after", "stop"}
 
@@ -89,6 +94,8 @@ def find_spans(events: EventColumns, fields: SpanFields = DEFAULT_FIELDS) -> Spa
     rows, chain_of = rows[keep], chain_of[keep]
     starts, ends, ids, causes = starts[rows], ends[rows], ids[rows], causes[rows]
     borders = np.searchsorted(chain_of, np.arange(len(names) + 1))
+    latest = _latest(starts[borders[:-1]])[chain_of]
+    starts, ends = np.minimum(starts, latest), np.minimum(ends, latest)
     parents, orphans = _parents(chain_of, ids, causes)
     inferred = np.bincount(chain_of[(ids != MISSING) | (causes != MISSING)], minlength=len(names)) == 0
     unlinked = inferred[chain_of]
@@ -108,14 +115,19 @@ def _intervals(events: EventColumns, fields: SpanFields) -> tuple[Integers, Inte
         usable = (durations > 0) & (durations < 1e12)
         lengths = np.where(usable, durations * _MS_NS, 0).astype(np.int64)
         backwards = _told_at_the_end(events)
-        starts = np.where(backwards, starts - lengths, starts)
-        ends = np.where(backwards, ends, ends + lengths)
+        starts = np.where(backwards, np.maximum(starts, _FIRST_NS + lengths) - lengths, starts)
+        ends = np.where(backwards, ends, np.minimum(ends, _LAST_NS - lengths) + lengths)
     if events.has(fields.start) and events.has(fields.end):
         given_start, has_start = events.integers(fields.start)
         given_end, has_end = events.integers(fields.end)
         both = has_start & has_end & (given_end >= given_start)
         starts, ends = np.where(both, given_start, starts), np.where(both, given_end, ends)
-    return starts, ends
+    return starts.clip(_FIRST_NS, _LAST_NS), ends.clip(_FIRST_NS, _LAST_NS)
+
+
+def _latest(first: Integers) -> Integers:
+    """The latest time of chains that begin then."""
+    return np.minimum(first, 0) + _LAST_NS
 
 
 def _told_at_the_end(events: EventColumns) -> Mask:

@@ -67,6 +67,58 @@ def test_a_long_chain_comes_with_its_events_in_its_order(logged):
     assert not answer.coverage.notes
 
 
+def test_chain_with_many_long_links_finds_its_relatives(logged):
+    """Also where all of its sessions and links together are longer than a filter may be."""
+    cluster, stub = logged
+    names = [f"{number:03}".ljust(250, "'") for number in range(60)]
+    links = ("caused_by", "parent_correlation_id", "pipeline_run")
+    log_documents(
+        cluster,
+        [
+            {
+                "type": "linked",
+                "source": "links",
+                "correlation_id": correlation_id,
+                "timestamp": _START,
+                "metadata": {"session_id": name},
+                "payload": dict.fromkeys(links, name + "s"),
+            }
+            for correlation_id, names_of in (("linking", names), ("neighbour", names[:1]))
+            for name in names_of
+        ],
+    )
+    request = pb.TraceEventChainRequest(correlation_id="linking", include_related=True)
+    related = stub.TraceEventChain(request, timeout=CALL_S_MAX).related
+    assert [each.correlation_id for each in related if each.relation == "same session"] == ["neighbour"]
+
+
+def test_answers_with_large_events_are_not_too_large(module_cluster, tmp_path):
+    """The first events of a chain that fit; patterns with all of their sample events or none. Both are said."""
+    large = [
+        {
+            "type": ("filled", "emptied")[at % 2],
+            "source": "s",
+            "correlation_id": "large",
+            "timestamp": _START + at * _SECOND,
+            "payload": {"at": at, "text": "x" * 300_000},
+        }
+        for at in range(24)
+    ]
+    with module_cluster("large") as cluster, analysis_of(cluster, tmp_path) as stub:
+        log_documents(cluster, reversed(large))
+        chain = stub.TraceEventChain(pb.TraceEventChainRequest(correlation_id="large"), timeout=CALL_S_MAX)
+        assert [orjson.loads(event.payload_json)["at"] for event in chain.events] == list(range(6))
+        assert len(chain.spans) == 24
+        assert chain.coverage.notes == ["events has 6 of the 24 events; spans has the positions of all"]
+        request = pb.AnalyzePatternsRequest(time_range=_EVER, min_occurrence=2)
+        found = stub.AnalyzePatterns(request, timeout=CALL_S_MAX)
+        told = [pattern for pattern in found.patterns if pattern.events]
+        assert 0 < len(told) < len(found.patterns)
+        assert all(len(pattern.events) == min(len(pattern.event_types), 10) for pattern in told if pattern.cases)
+        assert found.ByteSize() < 4 * 1024 * 1024
+        assert any("no sample events" in note for note in found.coverage.notes)
+
+
 def test_expressions_of_patterns_find_numbers_within_their_range(logged):
     """Cases are told apart by a number of the payload: each expression finds events, none outside of the range."""
     cluster, stub = logged
@@ -93,6 +145,8 @@ def test_expressions_of_patterns_find_numbers_within_their_range(logged):
             pb.TraceEventChainRequest(correlation_id="long", fields=pb.ChainFields(span_id="metadata.tags")),
             "fields.span_id",
         ),
+        ("TraceEventChain", pb.TraceEventChainRequest(correlation_id="x" * 9_000), "correlation_id"),
+        ("PredictNext", pb.PredictNextRequest(correlation_id="é" * 128), "correlation_id"),
     ],
 )
 def test_wrong_fields_are_named_as_the_caller_named_them(logged, method, request_, named):

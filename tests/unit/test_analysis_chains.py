@@ -190,6 +190,23 @@ def test_child_that_outlasts_its_parent_is_clamped():
     assert (chain.path_ns / _MS).tolist() == [60.0, 40.0]
 
 
+_EXTREMES = st.sampled_from((-(2**63), -(2**62), 0, 2**62, 2**63 - 1))
+
+
+@given(st.lists(st.tuples(_EXTREMES, st.sampled_from((0.0, 9e11)), st.sampled_from(("a", "b.done"))), min_size=1))
+def test_times_centuries_apart_overflow_nothing(events):
+    """No length is negative, and the parts sum to the chain, from the first to the last time there is."""
+    rows = [
+        {"type": kind, "correlation_id": "c", "timestamp": time, "payload.duration_ms": duration}
+        for time, duration, kind in events
+    ]
+    chain = _chain(rows)
+    assert (chain.ends >= chain.starts).all()
+    assert min(chain.self_ns.min(), chain.path_ns.min(), chain.waiting_ns) >= 0
+    assert 0 <= chain.duration_ns < 2**63
+    assert chain.duration_ns == int(chain.ends.max()) - int(chain.starts.min())
+
+
 def test_gaps_orphans_circles_and_duplicates_are_told():
     """A missing parent and a circle of causes are orphans; the longest gap comes first."""
     chain = _chain(
