@@ -14,23 +14,21 @@ from shared.client.analysis_answers import (
     AnalysisProgress,
     Anomaly,
     Cause,
-    ChainComparison,
-    ChainDifference,
-    ChainSpan,
     Coverage,
-    EventChain,
     EventPattern,
     EventStatistics,
     FieldValues,
     Findings,
     FoldedState,
+    GroupedStatistics,
     LikelyNext,
     StatisticsChange,
 )
-from shared.client.analyzer_options import AnalyzerOptions, ChainFields, StatisticsMeasures
+from shared.client.analyzer_options import AnalyzerOptions, ChainDrawing, ChainFields, StatisticsMeasures
 from shared.client.async_event_logger import AsyncContextualLogger, AsyncEventLogger
 from shared.client.async_event_query import AsyncEventQuery
 from shared.client.back_off import BackOff
+from shared.client.chain_answers import ChainComparison, ChainDifference, ChainGap, ChainSpan, EventChain
 from shared.client.event_analyzer import EventAnalyzer
 from shared.client.event_bus import BusStatistics, EventBus
 from shared.client.event_logger import ContextualLogger, EventLogger
@@ -64,7 +62,9 @@ __all__ = [
     "Cause",
     "ChainComparison",
     "ChainDifference",
+    "ChainDrawing",
     "ChainFields",
+    "ChainGap",
     "ChainSpan",
     "ClientStatistics",
     "ContextualLogger",
@@ -90,6 +90,7 @@ __all__ = [
     "FilterExplanation",
     "Findings",
     "FoldedState",
+    "GroupedStatistics",
     "LikelyNext",
     "LoggerOptions",
     "OverflowPolicy",

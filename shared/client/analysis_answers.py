@@ -33,6 +33,20 @@ class Findings(list[T]):
         self.coverage = coverage or Coverage()
 
 
+class GroupedStatistics(Findings["EventStatistics"]):
+    """Statistics of groups, most frequent first. cached: whether they were calculated for an earlier call.
+
+    events_elsewhere: how many events are of further groups than the ones in the list, which are at most 1,000.
+    """
+
+    def __init__(
+        self, found: Iterable["EventStatistics"], coverage: Coverage, *, events_elsewhere: int, cached: bool
+    ) -> None:
+        super().__init__(found, coverage)
+        self.events_elsewhere = events_elsewhere
+        self.cached = cached
+
+
 @dataclass(frozen=True, slots=True)
 class AnalysisProgress:
     """How far an analysis is.
@@ -59,7 +73,8 @@ class EventStatistics:
     share that failed, 0 to 1. estimated: whether percentiles are within 0.5 % of the exact ones, not exact. group: the
     values of the fields that the events are grouped by, None where they lack the field. first, last: timestamps of the
     first and the last event, None where there is none. values: by field, of those that were asked for. hours_of_week:
-    events by hour of the local week, 168 numbers from Monday 00:00. failures: how many failed.
+    events by hour of the local week, 168 numbers from Monday 00:00. failures: how many failed. duration_count: how many
+    have a duration.
     """
 
     event_type: str
@@ -80,6 +95,7 @@ class EventStatistics:
     values: dict[str, "FieldValues"] = field(default_factory=dict)
     hours_of_week: tuple[int, ...] = ()
     failures: int = 0
+    duration_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +134,8 @@ class StatisticsChange:
 class EventPattern:
     """A recurring pattern. events: those of its first occurrence. frequency: occurrences a minute. confidence: 0 to 1.
 
-    expression: filter expression that finds its occurrences.
+    expression: filter expression that finds its occurrences. cases: how many it occurs in, 0 where cases play no part.
+    gapped: whether other events may come between its events. period: None where it has none.
     """
 
     pattern_type: str
@@ -130,6 +147,9 @@ class EventPattern:
     occurrences: int = 0
     support: float = 0.0
     expression: str = ""
+    cases: int = 0
+    gapped: bool = False
+    period: dt.timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,70 +175,6 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainSpan:
-    """An event in its chain. parent: index of its cause, None for roots. path_time: its part of the critical path."""
-
-    position: int
-    event_type: str
-    source: str
-    parent: int | None
-    depth: int
-    start: dt.datetime
-    duration: dt.timedelta
-    self_time: dt.timedelta
-    path_time: dt.timedelta
-    orphan: bool
-    failed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EventChain:
-    """The chain of a correlation id. failure_origins: indices of the spans in which failures began. drawing: a tree.
-
-    related: correlation ids of chains that have to do with it, by why.
-    """
-
-    correlation_id: str
-    events: list[RecordedEvent]
-    spans: list[ChainSpan]
-    duration: dt.timedelta
-    failure_origins: tuple[int, ...]
-    drawing: str
-    related: dict[str, str] = field(default_factory=dict)
-    coverage: Coverage = field(default_factory=Coverage)
-
-
-@dataclass(frozen=True, slots=True)
-class ChainDifference:
-    """How a chain differs in one step. difference: "missing", "extra", "slower", "more" or "fewer".
-
-    parent_type: None for roots. share: of the usual chains that have the step, 0 to 1. expected, actual: milliseconds
-    that the step takes itself for "slower", else how often it occurs; expected from the 5th to the 95th percentile.
-    """
-
-    difference: str
-    event_type: str
-    parent_type: str | None
-    share: float
-    expected: tuple[float, float]
-    actual: float
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChainComparison:
-    """How a chain differs from the usual ones of its kind, the most telling first.
-
-    kind: type of its first root. references: chains it was compared with; fewer than 5 give no differences.
-    """
-
-    kind: str
-    references: int
-    differences: tuple[ChainDifference, ...]
-    coverage: Coverage = field(default_factory=Coverage)
-
-
-@dataclass(frozen=True, slots=True)
 class Cause:
     """A source and a type that explains trouble. trouble: "errors" or "slowness". score: share of it, 0 to 1.
 
@@ -241,13 +197,16 @@ class Cause:
 class LikelyNext:
     """What comes next. types: type and probability, likeliest first; None: nothing any more. remaining: median time.
 
-    seen: how often such a run of events was seen.
+    seen: how often such a run of events was seen. order: how many of the last events it rests on. remaining_range: 10th
+    and 90th percentile of the time that remains, None where nothing is known.
     """
 
     types: tuple[tuple[str | None, float], ...]
     likely_end: str | None
     remaining: dt.timedelta | None
     seen: int = 0
+    order: int = 0
+    remaining_range: tuple[dt.timedelta, dt.timedelta] | None = None
     coverage: Coverage = field(default_factory=Coverage)
 
 

@@ -7,6 +7,7 @@ from eventlog.v1 import analysis_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from shared.client import analysis_answers as answers
+from shared.client import chain_answers as chains
 from shared.client.event_messages import event_of
 from shared.events.timestamps import to_datetime
 
@@ -50,7 +51,19 @@ def statistics_of(message: pb.EventStatistics, coverage: answers.Coverage) -> an
         values={each.field: _values(each) for each in message.values},
         hours_of_week=tuple(message.hours_of_week),
         failures=message.failures,
+        duration_count=message.duration_count,
         coverage=coverage,
+    )
+
+
+def groups_of(message: pb.CalculateStatisticsResponse) -> answers.GroupedStatistics:
+    """The statistics of all groups of an answer."""
+    coverage = coverage_of(message.coverage)
+    return answers.GroupedStatistics(
+        (statistics_of(each, coverage) for each in message.statistics),
+        coverage,
+        events_elsewhere=message.events_elsewhere,
+        cached=message.cached,
     )
 
 
@@ -93,6 +106,9 @@ def pattern_of(message: pb.EventPattern) -> answers.EventPattern:
         occurrences=message.occurrences,
         support=message.support,
         expression=message.expression,
+        cases=message.cases,
+        gapped=message.gapped,
+        period=message.period.ToTimedelta() if message.HasField("period") else None,
     )
 
 
@@ -116,9 +132,9 @@ def anomaly_of(message: pb.Anomaly) -> answers.Anomaly:
     )
 
 
-def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> answers.EventChain:
+def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> chains.EventChain:
     """The chain of a message."""
-    return answers.EventChain(
+    return chains.EventChain(
         correlation_id=correlation_id,
         events=[event_of(event) for event in message.events],
         spans=[_span(span) for span in message.spans],
@@ -126,28 +142,37 @@ def chain_of(correlation_id: str, message: pb.TraceEventChainResponse) -> answer
         failure_origins=tuple(message.failure_origins),
         drawing=message.drawing,
         related={each.correlation_id: each.relation for each in message.related},
+        related_events={each.correlation_id: each.events for each in message.related},
+        waiting=message.waiting.ToTimedelta(),
+        gaps=tuple(_gap(gap) for gap in message.gaps),
+        duplicates=message.duplicates,
+        inferred=message.inferred,
         coverage=coverage_of(message.coverage),
     )
 
 
 def likely_next_of(message: pb.PredictNextResponse) -> answers.LikelyNext:
     """The prediction of a message."""
+    known = message.HasField("remaining")
+    low, high = message.remaining_low.ToTimedelta(), message.remaining_high.ToTimedelta()
     return answers.LikelyNext(
         types=tuple((each.event_type or None, each.probability) for each in message.next),
         likely_end=message.likely_end or None,
-        remaining=message.remaining.ToTimedelta() if message.HasField("remaining") else None,
+        remaining=message.remaining.ToTimedelta() if known else None,
+        remaining_range=(low, high) if known else None,
+        order=message.order,
         seen=message.seen,
         coverage=coverage_of(message.coverage),
     )
 
 
-def comparison_of(message: pb.CompareChainsResponse) -> answers.ChainComparison:
+def comparison_of(message: pb.CompareChainsResponse) -> chains.ChainComparison:
     """The comparison of a message."""
-    return answers.ChainComparison(
+    return chains.ChainComparison(
         kind=message.kind,
         references=message.references,
         differences=tuple(
-            answers.ChainDifference(
+            chains.ChainDifference(
                 difference=each.difference,
                 event_type=each.event_type,
                 parent_type=each.parent_type or None,
@@ -205,8 +230,8 @@ def description_of(message: pb.AnalysisDescription) -> answers.AnalysisDescripti
     return answers.AnalysisDescription(message.name, message.family, message.description, tuple(parameters))
 
 
-def _span(message: pb.ChainSpan) -> answers.ChainSpan:
-    return answers.ChainSpan(
+def _span(message: pb.ChainSpan) -> chains.ChainSpan:
+    return chains.ChainSpan(
         position=message.position,
         event_type=message.event_type,
         source=message.source,
@@ -218,7 +243,12 @@ def _span(message: pb.ChainSpan) -> answers.ChainSpan:
         path_time=message.path_time.ToTimedelta(),
         orphan=message.orphan,
         failed=message.failed,
+        on_critical_path=message.on_critical_path,
     )
+
+
+def _gap(message: pb.ChainGap) -> chains.ChainGap:
+    return chains.ChainGap(_time(message.start), message.duration.ToTimedelta(), message.after, message.before)
 
 
 def _time(message: Timestamp) -> dt.datetime:

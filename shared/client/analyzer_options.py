@@ -1,6 +1,7 @@
 """How the client of the analysis service behaves."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from shared.client.back_off import BackOff
 
@@ -45,6 +46,15 @@ class ChainFields:
     start: str = ""
     end: str = ""
     duration: str = ""
+
+
+class ChainDrawing(Enum):
+    """How a chain is drawn."""
+
+    NONE = "none"
+    TEXT = "text"  # a tree
+    MERMAID = "mermaid"  # a flow chart of Mermaid
+    GRAPHVIZ = "graphviz"  # a digraph of Graphviz
 
 
 DEFAULT_MEASURES, DEFAULT_FIELDS = StatisticsMeasures(), ChainFields()

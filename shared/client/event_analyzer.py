@@ -22,12 +22,11 @@ from shared.client.analysis_answers import (
     AnalysisDescription,
     Anomaly,
     Cause,
-    ChainComparison,
-    EventChain,
     EventPattern,
     EventStatistics,
     Findings,
     FoldedState,
+    GroupedStatistics,
     LikelyNext,
     OnAnalysisProgress,
     StatisticsChange,
@@ -38,9 +37,11 @@ from shared.client.analyzer_options import (
     DEFAULT_FIELDS,
     DEFAULT_MEASURES,
     AnalyzerOptions,
+    ChainDrawing,
     ChainFields,
     StatisticsMeasures,
 )
+from shared.client.chain_answers import ChainComparison, EventChain
 from shared.client.event_store import EventStore
 from shared.client.query_options import Filters
 from shared.clock import Clock, SystemClock
@@ -116,17 +117,15 @@ class EventAnalyzer:
         measures: StatisticsMeasures = DEFAULT_MEASURES,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
-    ) -> Findings[EventStatistics]:
+    ) -> GroupedStatistics:
         """Return statistics of each group of events with the same values of at most 3 fields, most frequent first.
 
-        The 1,000 most frequent groups: how many events are of others, `coverage.notes` says.
+        The 1,000 most frequent groups: `events_elsewhere` says how many events are of others.
         """
         request = requests.statistics_request(
             time_range, filters, group_by=group_by, percentiles=percentiles, time_zone=time_zone, measures=measures
         )
-        answer = await self._calls.run("statistics", request, on_progress)
-        coverage = messages.coverage_of(answer.coverage)
-        return Findings((messages.statistics_of(each, coverage) for each in answer.statistics), coverage)
+        return messages.groups_of(await self._calls.run("statistics", request, on_progress))
 
     async def compare_statistics(
         self,
@@ -157,18 +156,20 @@ class EventAnalyzer:
     async def detect_anomalies(
         self,
         baseline_window: dt.timedelta | None = None,
-        sensitivity: float = 0.95,
+        sensitivity: float | None = 0.95,
         *,
         time_range: TimeRange | None = None,
         analyses: Sequence[str] = (),
         value_fields: Sequence[str] = (),
+        group_by: str = "",
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> Findings[Anomaly]:
         """Return incidents in a range, or in the window that ends now, the strongest first.
 
-        value_fields: payload paths whose numbers are judged, by default payload.duration_ms. analyses: see
-        list_analyses; by default all. Raises EventAnalysisException (ANALYSIS_NOT_FOUND).
+        sensitivity: 0 (few incidents) to 1 (many); None for the configured one. value_fields: at most 16 payload paths
+        whose numbers are judged, by default payload.duration_ms. group_by: field that tells cases apart, by default the
+        correlation id. analyses: see list_analyses; by default all. Raises EventAnalysisException (ANALYSIS_NOT_FOUND).
         """
         request = requests.anomalies_request(
             baseline_window,
@@ -177,6 +178,7 @@ class EventAnalyzer:
             sensitivity=sensitivity,
             analyses=analyses,
             value_fields=value_fields,
+            group_by=group_by,
         )
         answer = await self._calls.run("anomalies", request, on_progress)
         return Findings(map(messages.anomaly_of, answer.anomalies), messages.coverage_of(answer.coverage))
@@ -184,18 +186,25 @@ class EventAnalyzer:
     async def watch_anomalies(
         self,
         baseline_window: dt.timedelta,
-        sensitivity: float = 0.95,
+        sensitivity: float | None = 0.95,
         *,
         analyses: Sequence[str] = (),
+        value_fields: Sequence[str] = (),
         lateness: dt.timedelta | None = None,
         filters: Filters = None,
     ) -> AsyncGenerator[Anomaly, None]:
         """Iterate over incidents as they begin, grow and end, until it is closed.
 
-        lateness: how long to wait for events that come out of order, by default a minute.
+        lateness: how long to wait for events that come out of order, by default a minute, at most an hour. sensitivity,
+        value_fields: as detect_anomalies takes them.
         """
         request = requests.watch_request(
-            baseline_window, filters, sensitivity=sensitivity, analyses=analyses, lateness=lateness
+            baseline_window,
+            filters,
+            sensitivity=sensitivity,
+            analyses=analyses,
+            value_fields=value_fields,
+            lateness=lateness,
         )
         async with aclosing(self._calls.watch(request)) as answers:
             async for message in answers:
@@ -207,11 +216,12 @@ class EventAnalyzer:
         correlation_id: str,
         *,
         fields: ChainFields = DEFAULT_FIELDS,
+        drawing: ChainDrawing = ChainDrawing.TEXT,
         include_related: bool = True,
         on_progress: OnAnalysisProgress | None = None,
     ) -> EventChain:
-        """Return the chain of a correlation id, drawn as a tree, with related ones if they are wanted."""
-        request = requests.chain_request(correlation_id, fields, include_related=include_related)
+        """Return the chain of a correlation id, with a drawing, and related ones if they are wanted."""
+        request = requests.chain_request(correlation_id, fields, drawing, include_related=include_related)
         answer = await self._calls.run("chain", request, on_progress)
         return messages.chain_of(correlation_id, answer)
 
@@ -220,22 +230,25 @@ class EventAnalyzer:
         correlation_id: str,
         time_range: TimeRange | None = None,
         *,
+        fields: ChainFields = DEFAULT_FIELDS,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> ChainComparison:
         """Return how a chain differs from the usual ones of its kind, by default of the 24 hours before its end."""
-        request = requests.comparison_request(correlation_id, time_range, filters)
+        request = requests.comparison_request(correlation_id, time_range, filters, fields)
         return messages.comparison_of(await self._calls.run("compare", request, on_progress))
 
     async def rank_causes(
         self,
         time_range: TimeRange | None = None,
         *,
+        fields: ChainFields = DEFAULT_FIELDS,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> Findings[Cause]:
         """Return what best explains the errors and the slowness in a range, by default of the last hour."""
-        answer = await self._calls.run("causes", requests.causes_request(time_range, filters), on_progress)
+        request = requests.causes_request(time_range, filters, fields)
+        answer = await self._calls.run("causes", request, on_progress)
         return Findings(map(messages.cause_of, answer.causes), messages.coverage_of(answer.coverage))
 
     async def predict_next(
@@ -243,14 +256,15 @@ class EventAnalyzer:
         running: str | Sequence[str],
         time_range: TimeRange | None = None,
         *,
+        history: dt.timedelta | None = None,
         filters: Filters = None,
         on_progress: OnAnalysisProgress | None = None,
     ) -> LikelyNext:
         """Return what is likely to come next in a running chain: a correlation id, or the types of its events so far.
 
-        time_range: of the history to learn from, by default the last 7 days.
+        history: how much to learn from, up to now, by default 7 days. time_range: learn from this range instead.
         """
-        request = requests.prediction_request(running, time_range, filters)
+        request = requests.prediction_request(running, time_range, history, filters)
         return messages.likely_next_of(await self._calls.run("predict", request, on_progress))
 
     async def fold_state(
@@ -264,7 +278,7 @@ class EventAnalyzer:
         """Return the state that events make, one after the other.
 
         reducer: "merge_patch" (JSON Merge Patch of payloads), "latest", "counter", or one that was added to the
-        service. at: last position or timestamp to fold, inclusive; by default all events are.
+        service. at: last position, from 1, or timestamp to fold, inclusive; by default all events are.
         """
         request = requests.state_request(filters, reducer, at)
         return messages.state_of(await self._calls.run("fold", request, on_progress))

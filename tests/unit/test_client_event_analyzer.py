@@ -8,7 +8,15 @@ import pytest
 from eventlog.v1 import analysis_service_pb2 as pb
 from eventlog.v1 import analysis_service_pb2_grpc
 
-from shared.client import AnalyzerOptions, BackOff, ChainFields, EventAnalyzer, FieldValues, StatisticsMeasures
+from shared.client import (
+    AnalyzerOptions,
+    BackOff,
+    ChainDrawing,
+    ChainFields,
+    EventAnalyzer,
+    FieldValues,
+    StatisticsMeasures,
+)
 from shared.config import EventConfig
 from shared.errors import EventAnalysisException, EventValidationException
 
@@ -23,6 +31,9 @@ class FakeAnalysis(analysis_service_pb2_grpc.AnalysisServiceServicer):
         self.answer = pb.RunAnalysisResponse()
         self.broken = 0
         self.requests: list[pb.RunAnalysisRequest] = []
+        self.watched: list[pb.WatchAnomaliesRequest] = []
+        # Whether an empty answer of the kind that was asked for is given instead.
+        self.answers_as_asked = False
 
     def RunAnalysis(self, request, context):  # noqa: N802 — the name of the RPC
         """Tell a progress, then answer or break."""
@@ -30,8 +41,23 @@ class FakeAnalysis(analysis_service_pb2_grpc.AnalysisServiceServicer):
         yield pb.RunAnalysisResponse(progress=pb.AnalysisProgress(stage="reading", share=0.5, events=7))
         if len(self.requests) <= self.broken:
             context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        if self.answers_as_asked:
+            self.answer = _empty_answer(request.WhichOneof("analysis"))
         if self.answer.WhichOneof("answer"):
             yield self.answer
+
+    def WatchAnomalies(self, request, context):  # noqa: N802 — the name of the RPC
+        """End at once, without an incident."""
+        self.watched.append(request)
+        yield pb.WatchAnomaliesResponse(position=1)
+
+
+def _empty_answer(kind: str) -> pb.RunAnalysisResponse:
+    answer = pb.RunAnalysisResponse()
+    getattr(answer, kind).SetInParent()
+    if kind == "fold":
+        answer.fold.state_json = "null"
+    return answer
 
 
 @pytest.fixture
@@ -154,4 +180,104 @@ async def test_numbers_out_of_range_are_refused_by_name(service, analyzer):
         await analyzer.group_statistics(measures=StatisticsMeasures(top_values=-1))
     with pytest.raises(EventValidationException, match="at is"):
         await analyzer.fold_state("type = 'a'", at=2**63)
+    assert not service.requests
+
+
+async def _ask_for_everything(analyzer: EventAnalyzer) -> None:
+    """Call every method with every argument."""
+    hour = dt.timedelta(hours=1)
+    fields = ChainFields(span_id="a", parent_id="b", start="c", end="d", duration="e")
+    measures = StatisticsMeasures(duration_field="payload.took", value_fields=("source",), top_values=3)
+    every = {"filters": "type = 'a'"}
+    judged = {"sensitivity": 0.5, "analyses": ["rate"], "value_fields": ["payload.took"], **every}
+    await analyzer.calculate_statistics("a", _RANGE, percentiles=[90], time_zone="Europe/Berlin", **every)
+    await analyzer.compare_statistics(_RANGE, _RANGE, ["source"], measures=measures, **every)
+    await analyzer.analyze_patterns(hour, 4, group_by="source", analyses=["variant"], parameters={"k": 2}, **every)
+    await analyzer.analyze_patterns(time_range=_RANGE)
+    await analyzer.detect_anomalies(hour, group_by="source", **judged)
+    await analyzer.detect_anomalies(time_range=_RANGE)
+    await analyzer.trace_event_chain("c", fields=fields, drawing=ChainDrawing.MERMAID, include_related=True)
+    await analyzer.compare_chains("c", _RANGE, fields=fields, **every)
+    await analyzer.rank_causes(_RANGE, fields=fields, **every)
+    await analyzer.predict_next("c", _RANGE, **every)
+    await analyzer.predict_next(["a", "b"], history=hour)
+    await analyzer.fold_state("type = 'a'", reducer="latest", at=7)
+    await analyzer.fold_state(None, at=_START)
+    assert [each async for each in analyzer.watch_anomalies(hour, lateness=hour, **judged)] == []
+
+
+async def test_every_field_of_every_request_is_reachable(service, analyzer):
+    """No field of a request, nor of its chain fields, is left that no argument sets."""
+    service.answers_as_asked = True
+    await _ask_for_everything(analyzer)
+    asked = [getattr(request, request.WhichOneof("analysis")) for request in service.requests] + service.watched
+    assert {type(each) for each in asked} == {
+        *(getattr(pb, field.message_type.name) for field in pb.RunAnalysisRequest.DESCRIPTOR.fields),
+        pb.WatchAnomaliesRequest,
+    }
+    for kind in {type(each) for each in asked}:
+        reached = {field.name for each in asked if isinstance(each, kind) for field, _ in each.ListFields()}
+        assert reached == set(kind.DESCRIPTOR.fields_by_name), kind.DESCRIPTOR.name
+    for each in asked:
+        if "fields" in each.DESCRIPTOR.fields_by_name:
+            assert len(each.fields.ListFields()) == len(pb.ChainFields.DESCRIPTOR.fields)
+
+
+@pytest.mark.parametrize("drawing", ChainDrawing)
+async def test_drawings_have_their_numbers(service, analyzer, drawing):
+    """Each way to draw a chain is the service's of the same name."""
+    service.answer.chain.SetInParent()
+    await analyzer.trace_event_chain("c", drawing=drawing)
+    name = "UNSPECIFIED" if drawing is ChainDrawing.NONE else drawing.name
+    assert pb.ChainDrawing.Name(service.requests[0].chain.drawing) == f"CHAIN_DRAWING_{name}"
+
+
+async def test_events_of_other_groups_are_told(service, analyzer):
+    """The list has 1,000 groups at most, and says what it leaves out."""
+    service.answer.statistics.statistics.add(event_type="job", count=3, duration_count=2)
+    service.answer.statistics.events_elsewhere = 2600
+    service.answer.statistics.cached = True
+    groups = await analyzer.group_statistics()
+    assert (groups.events_elsewhere, groups.cached, groups[0].duration_count) == (2600, True, 2)
+
+
+async def test_chain_tells_its_gaps_and_relations(service, analyzer):
+    """What the service says about the time of a chain and about others is kept."""
+    chain = service.answer.chain
+    chain.spans.add(position=1, on_critical_path=True)
+    chain.gaps.add(after=0, before=1).duration.seconds = 5
+    chain.waiting.seconds = 2
+    chain.related.add(correlation_id="d", relation="causes", events=4)
+    chain.duplicates, chain.inferred = 3, True
+    found = await analyzer.trace_event_chain("c")
+    (gap,) = found.gaps
+    assert (gap.after, gap.before, gap.duration) == (0, 1, dt.timedelta(seconds=5))
+    assert (found.waiting, found.duplicates, found.inferred) == (dt.timedelta(seconds=2), 3, True)
+    assert (found.related, found.related_events) == ({"d": "causes"}, {"d": 4})
+    assert found.spans[0].on_critical_path
+
+
+async def test_period_and_remaining_time_are_none_where_unknown(service, analyzer):
+    """Unset durations are None, set ones are not."""
+    service.answer.patterns.patterns.add(pattern_type="periodic", cases=2).period.seconds = 60
+    service.answer.patterns.patterns.add(pattern_type="sequence", gapped=True)
+    periodic, sequence = await analyzer.analyze_patterns()
+    assert (periodic.period, periodic.cases) == (dt.timedelta(minutes=1), 2)
+    assert (sequence.period, sequence.gapped) == (None, True)
+    service.answer.predict.order = 2
+    assert (await analyzer.predict_next("c")).remaining_range is None
+    service.answer.predict.remaining.seconds = 5
+    service.answer.predict.remaining_high.seconds = 9
+    found = await analyzer.predict_next("c")
+    assert (found.order, found.remaining_range) == (2, (dt.timedelta(), dt.timedelta(seconds=9)))
+
+
+async def test_durations_and_positions_out_of_range_are_refused_by_name(service, analyzer):
+    """Position 0 would mean the end, and a message cannot hold the longest durations."""
+    with pytest.raises(EventValidationException, match="at is 0"):
+        await analyzer.fold_state(None, at=0)
+    with pytest.raises(EventValidationException, match="time_window"):
+        await analyzer.analyze_patterns(dt.timedelta.max)
+    with pytest.raises(EventValidationException, match="history"):
+        await analyzer.predict_next("c", history=dt.timedelta.max)
     assert not service.requests
