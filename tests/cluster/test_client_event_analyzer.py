@@ -1,8 +1,11 @@
 """EventAnalyzer against real services; the specification's "Event Analysis" example runs as it is written."""
 
 import asyncio
+import gzip
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from shared.client import EventAnalyzer, EventStore, StatisticsMeasures
@@ -11,6 +14,7 @@ from shared.config import AnalysisConfig, EventConfig, IngestConfig, QueryConfig
 from shared.errors import EventAnalysisException, EventFilterException
 from shared.events import Event
 from shared.events.timestamps import to_datetime
+from tests.support.analysis_cluster import log_documents
 from tests.support.service_process import ServiceProcess
 
 pytestmark = pytest.mark.cluster
@@ -34,6 +38,25 @@ async def store(make_cluster, tmp_path):
             async with EventStore(config) as store:
                 await _log_requests(store)
                 yield store
+
+
+@pytest.fixture
+def receipts(data_dir):
+    """Steps of permit applications, 1,434 cases from October 2010 to January 2012."""
+    with gzip.open(data_dir / "process_mining" / "receipt.jsonl.gz") as lines:
+        return [orjson.loads(line) for line in lines]
+
+
+@pytest.fixture
+async def receipts_analyzer(make_cluster, tmp_path, receipts):
+    """An analyzer of a cluster that has the receipts."""
+    with make_cluster() as cluster:
+        log_documents(cluster, receipts)
+        settings = {"analysis": {"query_address": cluster.query.address}}
+        with ServiceProcess("analysis_service", tmp_path / "analysis", settings=settings) as analysis:
+            config = EventConfig(analysis=AnalysisConfig(listen=analysis.address))
+            async with EventAnalyzer(config) as analyzer:
+                yield analyzer
 
 
 async def _log_requests(store: EventStore) -> None:
@@ -141,3 +164,37 @@ async def test_values_and_comparisons_of_ranges(store):
             "api.request": (8, 0, None),
             "api.answer": (8, 0, None),
         }
+
+
+async def test_receipts_have_values_changes_and_groups_beyond_the_list(receipts_analyzer, receipts):
+    """What the client tells of real cases is what counting them by hand gives."""
+    cases = Counter(each["correlation_id"] for each in receipts)
+    groups = await receipts_analyzer.group_statistics(["correlation_id"])
+    assert [each.count for each in groups] == [count for _, count in cases.most_common(1_000)]
+    assert groups.events_elsewhere == len(receipts) - sum(each.count for each in groups) > 0
+
+    measures = StatisticsMeasures(value_fields=("type", "correlation_id"), top_values=3)
+    found = {
+        each.group["source"]: each for each in await receipts_analyzer.group_statistics(["source"], measures=measures)
+    }
+    for source, each in found.items():
+        own = [receipt for receipt in receipts if receipt["source"] == source]
+        types = Counter(receipt["type"] for receipt in own)
+        assert each.values["type"].distinct == len(types)
+        assert list(each.values["type"].top.values()) == [count for _, count in types.most_common(3)]
+        assert each.values["correlation_id"].distinct == len({receipt["correlation_id"] for receipt in own})
+
+    years = [(datetime(year, 1, 1, tzinfo=UTC), datetime(year, 7, 1, tzinfo=UTC)) for year in (2011, 2012)]
+    changes = await receipts_analyzer.compare_statistics(*years, ["source"])
+    counts = [
+        Counter(
+            each["source"]
+            for each in receipts
+            if each["timestamp"].startswith(year) and each["timestamp"] < f"{year}-07"
+        )
+        for year in ("2011", "2012")
+    ]
+    assert {each.group["source"]: (each.count, each.other_count) for each in changes} == {
+        source: (counts[0][source], counts[1][source]) for source in {*counts[0], *counts[1]}
+    }
+    assert [abs(each.surprise) for each in changes] == sorted((abs(each.surprise) for each in changes), reverse=True)
